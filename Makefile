@@ -1,0 +1,83 @@
+# Everything that this project does is a target here; CI runs the same ones.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help build ui demo check test deps deps-build deps-test fmt lint proto unit e2e bench screens clean
+
+UI := web-proxy/ui
+VENV := target/venv
+BUF := $(UI)/node_modules/@bufbuild/buf-linux-x64/bin/buf
+CARGO_FLAGS := --locked
+
+help: ## Lists the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: deps-build ui ## Runs server, agent with a simulated farm, and web proxy; prints the URL; Ctrl-C stops all
+	cargo build $(CARGO_FLAGS) --workspace --bins
+	@exec $${CARGO_TARGET_DIR:-target}/debug/pasamanos-demo
+
+build: deps-build ui ## Builds everything that the tests need
+	cargo build $(CARGO_FLAGS) --workspace --all-targets
+
+test: deps build check-lints check-ui unit e2e ## Installs what is missing and runs every test
+
+check: deps-build ui fmt lint proto check-ui ## The fast checks: format, lints, contract, client, unit tests
+	cargo test $(CARGO_FLAGS) --workspace --lib --bins
+
+check-lints: fmt lint proto
+
+fmt: ## Formatting
+	cargo fmt --all --check
+
+lint: ## Clippy, warnings are errors
+	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
+
+proto: $(UI)/node_modules/.installed ## The contract: style, format, and nothing broken against the baseline
+	cd proto && ../$(BUF) lint
+	cd proto && ../$(BUF) format --diff --exit-code
+	cd proto && ../$(BUF) breaking --against baseline.binpb
+
+check-ui: ui ## The browser client's types and tests
+	cd $(UI) && npm run --silent check && npm run --silent test
+
+unit: ## Unit, property and conformance tests of each crate
+	cargo test $(CARGO_FLAGS) --workspace --exclude pasamanos-tests
+
+e2e: ## The promises, through the real binaries, a real PLC server, Redis and a browser
+	cargo test $(CARGO_FLAGS) -p pasamanos-tests
+
+bench: deps-build ui ## Round trip, throughput and memory, from release builds
+	cargo build $(CARGO_FLAGS) --workspace --bins --release
+	target/release/pasamanos-bench
+
+screens: deps build ## Pictures of the page, in target/screens
+	cargo test $(CARGO_FLAGS) -p pasamanos-tests --test browser
+
+ui: $(UI)/dist/.built ## Builds the browser client
+
+UI_SOURCES := $(shell find $(UI)/src $(UI)/public $(UI)/scripts $(UI)/index.html $(UI)/vite.config.ts $(UI)/package.json proto/pasamanos -type f -not -path '*/src/gen/*' 2>/dev/null)
+
+$(UI)/dist/.built: $(UI)/node_modules/.installed $(UI_SOURCES)
+	cd $(UI) && npm run --silent build
+	@touch $@
+
+$(UI)/node_modules/.installed: $(UI)/package-lock.json
+	cd $(UI) && npm ci
+	@touch $@
+
+deps: deps-build deps-test ## Installs what building and testing need
+
+deps-build:
+	@scripts/require.sh cargo node npm python3 cc
+
+deps-test: $(VENV)/.installed
+	@scripts/install.sh redis-server chromium
+
+$(VENV)/.installed: tests/plc/requirements.txt tests/requirements.txt
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r tests/plc/requirements.txt -r tests/requirements.txt
+	@touch $@
+
+clean: ## Removes everything that was built
+	cargo clean
+	rm -rf $(UI)/dist $(UI)/node_modules $(UI)/src/gen

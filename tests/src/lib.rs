@@ -1,0 +1,17 @@
+//! What the end-to-end tests and the demo share: the real binaries as processes, on free ports, with
+//! their own data, and clients that speak to them from outside.
+
+pub mod client;
+pub mod paths;
+pub mod plc;
+pub mod process;
+pub mod redis;
+pub mod stack;
+pub mod wait;
+
+pub use client::Client;
+pub use plc::Plc;
+pub use process::Process;
+pub use redis::Redis;
+pub use stack::{Stack, StackBuilder};
+pub use wait::wait_for;
