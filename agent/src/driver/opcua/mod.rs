@@ -1,0 +1,15 @@
+//! PLCs over OPC UA. The client library is behind our own supervisor: it hangs, and it forgets.
+
+mod block;
+mod codes;
+mod driver;
+mod live;
+mod probe;
+mod read;
+mod scalar;
+mod supervisor;
+mod value;
+mod words;
+
+pub use driver::OpcUaDriver;
+pub use probe::{Probed, probe};

@@ -1,0 +1,217 @@
+//! Sets a config: compares the PLC with what the change is based on, writes what differs, reads the
+//! whole back from the device, twice, and only then says APPLIED.
+
+mod prepare;
+mod readback;
+
+use std::time::Duration;
+
+use pasamanos_proto::model::{FeederConfig, FieldSet, ObservedConfig, Reason};
+use pasamanos_proto::pb;
+use tokio::time::sleep;
+
+use self::prepare::Plan;
+use self::readback::Shown;
+use super::hold;
+use super::job::{Job, NotBegun};
+use super::verdict::Verdict;
+use crate::crash::crash_point;
+use crate::driver::{DriverError, Profile};
+use crate::journal::{Change, SlotUse};
+use crate::ledger::Loose;
+
+/// What a write's answer is worth: nothing of what it changed, but whether anything may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    /// Answered: it will not show later than now.
+    Answered,
+    /// It may show later.
+    Maybe,
+}
+
+/// How a config command ends.
+struct Ended {
+    verdict: Verdict,
+    /// Its values may still show.
+    loose: bool,
+    /// The feeder is exactly on the old or the new config: our hold for the write may go.
+    whole: bool,
+}
+
+impl Ended {
+    fn whole(verdict: Verdict) -> Self {
+        Self { verdict, loose: false, whole: true }
+    }
+
+    fn loose(verdict: Verdict) -> Self {
+        Self { verdict, loose: true, whole: true }
+    }
+}
+
+/// Runs a config command.
+pub(super) async fn update(
+    job: &mut Job,
+    base: pb::FeederConfig,
+    new: &FeederConfig,
+    fields: &FieldSet,
+) {
+    let base = ObservedConfig::from(base);
+    let plan = match prepare::plan(job, &base, new, fields).await {
+        Ok(plan) => plan,
+        Err(why) => return job.not_begun(why).await,
+    };
+    if let Err(why) = begin(job, &plan).await {
+        return job.not_begun(why).await;
+    }
+    crash_point!("agent.config.intent-journaled");
+    let ended = execute(job, &plan, new).await;
+    finish(job, &plan, ended).await;
+    if plan.hold {
+        hold::keep_level(&job.cell).await;
+    }
+}
+
+/// Journals the intent, and the hold for the write if several tags change: a crash leaves the
+/// feeder held, not half written and feeding.
+async fn begin(job: &mut Job, plan: &Plan) -> Result<(), NotBegun> {
+    let mut entry = job.entry(None);
+    entry.slot = plan.base_revision().map(|(epoch, sequence)| SlotUse { epoch, sequence, token: 0 });
+    let (feeder, hold) = (job.order.feeder.clone(), plan.hold);
+    job.begin(|state, now, changes| {
+        changes.push(Change::Command(Box::new(entry)));
+        if let Some(book) = state.feeders.get_mut(&feeder).filter(|_| hold) {
+            book.hold(pb::HoldSource::ConfigMixed, ("", ""), now, changes);
+        }
+    })
+    .await
+}
+
+async fn execute(job: &Job, plan: &Plan, new: &FeederConfig) -> Ended {
+    if plan.changed.is_empty() {
+        // The PLC runs it already, and the base says so: a person confirmed it.
+        return Ended::whole(Verdict::applied().config(plan.reading.config.clone()));
+    }
+    if plan.hold
+        && let Err(verdict) = hold_for_write(job).await
+    {
+        return Ended::whole(verdict);
+    }
+    let wrote = job.cell.write_config(job.feeder(), &plan.reading, new, &plan.changed).await;
+    crash_point!("agent.config.written");
+    let written = match wrote {
+        Ok(()) => Written::Answered,
+        Err(DriverError::Ambiguous(_) | DriverError::BadData(_)) => Written::Maybe,
+        Err(DriverError::NotConnected) => {
+            return Ended::whole(
+                Verdict::rejected(Reason::PlcUnreachable).with("robot", &job.cell.id),
+            );
+        }
+        Err(e @ (DriverError::Refused(_) | DriverError::Config(_))) => {
+            return Ended::whole(
+                Verdict::rejected(Reason::PlcRefused)
+                    .with("plc_reason", "refused")
+                    .detail(e.to_string()),
+            );
+        }
+    };
+    let shown = readback::whole(job, &plan.reading.config, new).await;
+    judge(job, plan, written, shown)
+}
+
+/// The hold must be read back before the first tag is written.
+async fn hold_for_write(job: &Job) -> Result<(), Verdict> {
+    loop {
+        let written = job.cell.set_hold(job.feeder(), true).await;
+        if let Ok(snapshot) = job.cell.read_status().await
+            && snapshot.feeders.iter().any(|f| f.feeder == *job.feeder() && f.held == Some(true))
+        {
+            return Ok(());
+        }
+        if job.expired() {
+            let detail = written.err().map_or_else(|| "the hold does not show".into(), |e| e.to_string());
+            let verdict = Verdict::rejected(Reason::PlcUnreachable).with("robot", &job.cell.id);
+            return Err(verdict.detail(detail));
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// What the read-back means.
+fn judge(job: &Job, plan: &Plan, written: Written, shown: Shown) -> Ended {
+    let feeder = job.feeder();
+    let field = plan.changed.iter().next().map_or("", pasamanos_proto::model::ConfigField::path);
+    let maybe = written == Written::Maybe && job.cell.traits.dwell > Duration::ZERO;
+    match shown {
+        Shown::New(config) => Ended::whole(Verdict::applied().config(config)),
+        Shown::NewUnproven(config) => Ended::loose(
+            Verdict::uncertain(Reason::ReadbackNotProven)
+                .with("robot", &job.cell.id)
+                .detail("the value shows, and the PLC does not show that it lives")
+                .config(config),
+        ),
+        Shown::Reverted(config) => Ended::whole(
+            Verdict::rejected(Reason::RevertedByPlc).with("field", field).config(config),
+        ),
+        Shown::Old(config) if maybe => Ended::loose(
+            Verdict::uncertain(Reason::ReadbackNotProven)
+                .with("robot", &job.cell.id)
+                .detail("the write timed out and does not show; it may show later")
+                .config(config),
+        ),
+        Shown::Old(config) => Ended::whole(
+            Verdict::rejected(Reason::RevertedByPlc).with("field", field).config(config),
+        ),
+        Shown::Other(config) if plan.profile == Profile::Scalar && plan.changed.len() > 1 => Ended {
+            verdict: Verdict::uncertain(Reason::ConfigMixed).with("feeder", feeder).config(config),
+            loose: maybe,
+            whole: false,
+        },
+        Shown::Other(config) => {
+            let verdict = if maybe {
+                Verdict::uncertain(Reason::ChangedAtFarm)
+            } else {
+                Verdict::rejected(Reason::ChangedAtFarm)
+            };
+            let verdict =
+                verdict.with("feeder", feeder).with("command", &job.order.command).config(config);
+            Ended { verdict, loose: maybe, whole: true }
+        }
+        Shown::Unreadable => Ended {
+            verdict: Verdict::uncertain(Reason::PlcUnreachable)
+                .with("robot", &job.cell.id)
+                .detail("it was written and cannot be read back"),
+            loose: true,
+            whole: false,
+        },
+    }
+}
+
+/// Journals the end; a config that is whole again lifts the hold for it.
+async fn finish(job: &Job, plan: &Plan, ended: Ended) {
+    let Ended { verdict, loose, whole } = ended;
+    let applied = verdict.state == pasamanos_proto::model::CommandState::Applied;
+    let mixed = verdict.reason == Reason::ConfigMixed;
+    let base = plan.base_revision();
+    job.end(verdict, |state, report, now, changes| {
+        let outcome = Box::new(report.clone());
+        changes.push(Change::Outcome { report: outcome, settled: !loose, loose });
+        let Some(book) = state.feeders.get_mut(job.feeder()) else { return };
+        if loose {
+            let loose = Loose::new(job.order.clone(), job.epoch, base);
+            let unproven = report.reason == Reason::ReadbackNotProven && report.config.is_some();
+            book.loose = Some(Loose { unproven, ..loose });
+        }
+        if plan.hold && whole || applied {
+            book.lift(pb::HoldSource::ConfigMixed, now, changes);
+        }
+        if applied {
+            book.lift(pb::HoldSource::PlcMemoryLost, now, changes);
+        }
+        if mixed {
+            let severity = pb::AlarmSeverity::Critical;
+            let alarm = crate::records::Alarm::feeder(Reason::ConfigMixed, severity, job.feeder());
+            changes.push(Change::Record(Box::new(alarm.to_record(now.wall_ms))));
+        }
+    })
+    .await;
+}

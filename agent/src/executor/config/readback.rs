@@ -1,0 +1,88 @@
+//! Reads a config back until it shows, and once more after the PLC had time to put it back.
+
+use std::time::Duration;
+
+use pasamanos_proto::model::{FeederConfig, ObservedConfig};
+use tokio::time::sleep;
+
+use super::super::job::Job;
+
+/// A value that does not show within this does not show.
+const SHOW_MS: i64 = 5_000;
+/// The PLC's life is looked for this long.
+const LIFE_MS: i64 = 5_000;
+
+/// What was read back.
+#[derive(Debug)]
+pub(super) enum Shown {
+    /// The new config, and it stays.
+    New(ObservedConfig),
+    /// The new config, from a PLC that does not show that it lives.
+    NewUnproven(ObservedConfig),
+    /// The new config, and then the old one again.
+    Reverted(ObservedConfig),
+    /// The old config, all along.
+    Old(ObservedConfig),
+    /// Neither.
+    Other(ObservedConfig),
+    /// Nothing could be read.
+    Unreadable,
+}
+
+/// Reads the whole config back.
+pub(super) async fn whole(job: &Job, old: &ObservedConfig, new: &FeederConfig) -> Shown {
+    let new = ObservedConfig::Valid(new.clone());
+    let dwell = job.cell.traits.dwell;
+    // Without a wire nothing shows later than at once.
+    let patience = if dwell.is_zero() { 0 } else { SHOW_MS };
+    let until = job.now_ms() + patience;
+    let mut last = None;
+    let mut pause = 20;
+    loop {
+        if let Ok(reading) = job.cell.read_config(job.feeder()).await {
+            if reading.config == new {
+                break;
+            }
+            last = Some(reading.config);
+        }
+        // An unreadable PLC is asked a few times even where nothing shows late.
+        let until = if last.is_none() { until.max(job.order.start_before_ms) } else { until };
+        if job.now_ms() >= until {
+            return match last {
+                None => Shown::Unreadable,
+                Some(config) if config == *old => Shown::Old(config),
+                Some(config) => Shown::Other(config),
+            };
+        }
+        sleep(Duration::from_millis(pause)).await;
+        pause = (pause * 2).min(250);
+    }
+    if dwell.is_zero() {
+        return Shown::New(new);
+    }
+    again(job, old, new, dwell).await
+}
+
+/// The second read-back, after the dwell; it counts only from a PLC that lives.
+async fn again(job: &Job, old: &ObservedConfig, new: ObservedConfig, dwell: Duration) -> Shown {
+    let before = alive(job).await;
+    sleep(dwell).await;
+    let until = job.now_ms() + LIFE_MS;
+    loop {
+        let after = alive(job).await;
+        let read = job.cell.read_config(job.feeder()).await.ok().map(|r| r.config);
+        let lives = !job.cell.traits.life_provable || (after.is_some() && after != before);
+        match read {
+            Some(config) if config == *old => return Shown::Reverted(config),
+            Some(config) if config != new => return Shown::Other(config),
+            Some(config) if lives => return Shown::New(config),
+            _ if job.now_ms() >= until => return Shown::NewUnproven(new),
+            _ => sleep(Duration::from_millis(250)).await,
+        }
+    }
+}
+
+async fn alive(job: &Job) -> Option<u64> {
+    let snapshot = job.cell.read_status().await.ok()?;
+    snapshot.alive.or(snapshot.plc_time_s.map(u64::from))
+}

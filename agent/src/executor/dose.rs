@@ -1,0 +1,240 @@
+//! Feeds now: waits until the robot is free, journals the intent, lets the slot decide, and journals
+//! the end together with its record.
+
+use std::time::Duration;
+
+use pasamanos_proto::model::{CommandState, Reason};
+use tokio::time::sleep;
+
+use super::job::{Job, NotBegun};
+use super::ready::{self, Scene};
+use super::scalar;
+use super::slot::{Drive, Settled, token};
+use super::verdict::Verdict;
+use crate::crash::crash_point;
+use crate::driver::{DriverError, RobotSnapshot, Slot, SlotBlock, SlotOp};
+use crate::farm::RobotCell;
+use crate::journal::SlotUse;
+use crate::ledger::OpenDose;
+
+/// How often a robot that is busy is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+/// A PLC must start a dose within this of the status that was read, s.
+const EXPIRY_S: i64 = 10;
+
+/// A dose that is in doubt, and goes on being settled beside other commands.
+#[derive(Debug)]
+pub(super) enum Doubt {
+    /// By its slot.
+    Slot(Drive),
+    /// By the totaliser.
+    Scalar(scalar::Watch),
+}
+
+/// Runs a dose. Answers with what is left to be settled, if it is in doubt.
+pub(super) async fn feed(job: &mut Job, portion_mg: i32, settling: bool) -> Option<Doubt> {
+    match begin(job, portion_mg, settling).await {
+        Ok(doubt) => settle(job, doubt).await,
+        Err(why) => {
+            job.not_begun(why).await;
+            None
+        }
+    }
+}
+
+/// Goes on until the dose is settled, or in doubt for the first time.
+pub(super) async fn settle(job: &Job, mut doubt: Doubt) -> Option<Doubt> {
+    let settled = match &mut doubt {
+        Doubt::Slot(drive) => drive.run(job).await,
+        Doubt::Scalar(watch) => watch.run(job).await,
+    };
+    if let Some(settled) = settled {
+        finish(job, settled).await;
+        return None;
+    }
+    let verdict = Verdict::uncertain(Reason::PlcUnreachable)
+        .with("robot", &job.cell.id)
+        .detail("the PLC was sent the dose and does not tell what became of it");
+    finish(job, Settled { verdict, end: None, unused: false }).await;
+    Some(doubt)
+}
+
+/// Journals an end, unless the doubt that it says is journaled already.
+async fn finish(job: &Job, settled: Settled) {
+    let known = job.cell.ledger.look().await.open_dose.as_ref().is_some_and(|d| {
+        d.uncertain && d.order.command == job.order.command
+    });
+    if known && settled.verdict.state == CommandState::Uncertain {
+        return;
+    }
+    let Settled { verdict, end, unused } = settled;
+    job.end(verdict, |state, report, now, changes| {
+        let slot = state.open_dose.as_ref().and_then(|d| d.slot).filter(|_| unused);
+        if let Some(slot) = slot {
+            state.return_slot(slot, changes);
+        }
+        state.end_dose(report, end, now, changes);
+    })
+    .await;
+}
+
+/// A robot that may dose, as it was read.
+struct Ready {
+    slot: Option<Slot>,
+    plc_time_s: Option<u32>,
+    total_mg: Option<u64>,
+    read_ms: i64,
+}
+
+async fn begin(job: &mut Job, portion_mg: i32, settling: bool) -> Result<Doubt, NotBegun> {
+    let amount_mg = u32::try_from(portion_mg).unwrap_or(0);
+    if settling {
+        // An older dose of the robot is still being fenced.
+        return Err(NotBegun::Refused(
+            Verdict::rejected(Reason::DoseUnsettled).with("robot", &job.cell.id),
+        ));
+    }
+    let ready = wait_until_ready(job, portion_mg).await?;
+    let Some(feeder) = job.cell.feeder(job.feeder()).cloned() else {
+        return Err(NotBegun::Dropped);
+    };
+    let block = block(job, &ready, feeder.outlet, amount_mg)?;
+    let mine = SlotUse { epoch: block.epoch, sequence: block.sequence, token: block.token };
+    let (order, epoch) = (job.order.clone(), job.epoch);
+    job.begin(|state, now, changes| {
+        state.begin_dose(&order, epoch, amount_mg, Some(mine), now, changes);
+    })
+    .await?;
+    crash_point!("agent.dose.intent-journaled");
+    let dispensing_ms = i64::from(feeder.limits.dispensing_s(portion_mg)) * 1_000;
+    Ok(if job.cell.traits.sequenced {
+        Doubt::Slot(Drive::new(job, mine, block, dispensing_ms))
+    } else {
+        Doubt::Scalar(scalar::Watch::new(job, block, ready.total_mg, dispensing_ms))
+    })
+}
+
+/// What will be written, the same each time: the PLC may start it until its own clock says that the
+/// start limit has passed.
+fn block(job: &Job, ready: &Ready, outlet: u8, amount_mg: u32) -> Result<SlotBlock, NotBegun> {
+    let left_s = ((job.order.start_before_ms - ready.read_ms) / 1_000).clamp(0, EXPIRY_S);
+    let expires_at_s = match ready.plc_time_s {
+        Some(time) => time.wrapping_add(u32::try_from(left_s).unwrap_or(0)),
+        None if job.cell.traits.sequenced => {
+            return Err(NotBegun::Refused(
+                Verdict::rejected(Reason::PlcClockWrong).with("robot", &job.cell.id),
+            ));
+        }
+        None => 0,
+    };
+    Ok(SlotBlock {
+        epoch: ready.slot.map_or(0, |s| s.epoch),
+        sequence: ready.slot.map_or(0, |s| s.last_sequence).wrapping_add(1),
+        op: SlotOp::Dose,
+        outlet,
+        amount_mg,
+        token: token(&job.order.command),
+        rate_mg_per_s: 0,
+        expires_at_s,
+    })
+}
+
+/// Waits, one deep, until nothing of the robot is dosing; to the start limit.
+async fn wait_until_ready(job: &Job, portion_mg: i32) -> Result<Ready, NotBegun> {
+    let refused = |v: Verdict| Err(NotBegun::Refused(v));
+    let unreachable = || Verdict::rejected(Reason::PlcUnreachable).with("robot", &job.cell.id);
+    let mut unread = None;
+    loop {
+        if let Some(verdict) = job.too_late() {
+            return refused(unread.unwrap_or(verdict));
+        }
+        if *job.context.gate.epoch().borrow() != Some(job.epoch) || job.context.stop.is_cancelled() {
+            return Err(NotBegun::Dropped);
+        }
+        let read_ms = job.now_ms();
+        match look(job, portion_mg).await {
+            Ok(Ok((snapshot, leftover))) => {
+                let mine = snapshot.feeders.iter().find(|f| f.feeder == *job.feeder());
+                if let Some(fence) = leftover {
+                    // A sequence of ours that nobody consumed: spent before the next one is used.
+                    let _read_back_decides = job.cell.submit(&fence).await;
+                } else if !snapshot.feeders.iter().any(|f| f.dosing) {
+                    return Ok(Ready {
+                        slot: snapshot.slot,
+                        plc_time_s: snapshot.plc_time_s,
+                        total_mg: mine.and_then(|f| f.total_mg),
+                        read_ms,
+                    });
+                }
+                unread = None;
+            }
+            Ok(Err(refusal)) => return refused(refusal),
+            Err(DriverError::NotConnected) => return refused(unreachable()),
+            Err(e) => unread = Some(unreachable().detail(e.to_string())),
+        }
+        sleep(LOOK).await;
+    }
+}
+
+type Looked = (std::sync::Arc<RobotSnapshot>, Option<SlotBlock>);
+
+/// Reads robot and config, and says what stands in the way.
+async fn look(job: &Job, portion_mg: i32) -> Result<Result<Looked, Verdict>, DriverError> {
+    let snapshot = job.cell.read_status().await?;
+    let config = job.cell.read_config(job.feeder()).await?;
+    let link = job.cell.view().link;
+    let state = job.cell.ledger.look().await;
+    let Some(book) = state.feeders.get(job.feeder()) else {
+        return Ok(Err(Verdict::rejected(Reason::NotOffered)));
+    };
+    let now = job.cell.ledger.now();
+    let scene = Scene {
+        state: &state,
+        book,
+        snapshot: &snapshot,
+        link,
+        config: Some(&config.config),
+        traits: &job.cell.traits,
+        now: &now,
+    };
+    if let Some(first) = ready::refusals(&scene, portion_mg.into()).into_iter().next() {
+        return Ok(Err(first.verdict()));
+    }
+    if let Some(broken) = ready::broken_limit(&ready::limits_of(book), portion_mg) {
+        return Ok(Err(Verdict::rejected(Reason::InvalidField).detail(broken)));
+    }
+    Ok(Ok((std::sync::Arc::clone(&snapshot), leftover(&job.cell, state.slot, &snapshot))))
+}
+
+/// A fence for a sequence that the journal used and the PLC never consumed.
+fn leftover(
+    cell: &RobotCell,
+    journal: Option<(u32, u32)>,
+    snapshot: &RobotSnapshot,
+) -> Option<SlotBlock> {
+    let (slot, (epoch, sequence)) = (snapshot.slot?, journal?);
+    let unspent = cell.traits.sequenced
+        && slot.epoch == epoch
+        && slot.last_sequence == sequence.wrapping_sub(1);
+    unspent.then_some(SlotBlock {
+        epoch,
+        sequence,
+        op: SlotOp::Nop,
+        outlet: 0,
+        amount_mg: 1,
+        token: 0,
+        rate_mg_per_s: 0,
+        expires_at_s: 0,
+    })
+}
+
+/// A dose that the journal left open: it is fenced, never repeated.
+pub(super) fn recover(job: &Job, open: &OpenDose) -> Doubt {
+    let outlet = job.cell.feeder(job.feeder()).map_or(0, |f| f.outlet);
+    match open.slot {
+        Some(mine) if job.cell.traits.sequenced => Doubt::Slot(
+            Drive::recovered(job, mine, outlet, open.amount_mg).doubted(open.uncertain),
+        ),
+        _ => Doubt::Scalar(scalar::Watch::recovered(job, open)),
+    }
+}

@@ -1,0 +1,194 @@
+//! Config values that were written and may show later: looked for at every poll, also after a
+//! restart, until they are settled. They are never credited to the farm.
+
+use pasamanos_proto::model::{
+    Action, CommandState, FeederId, FieldSet, ObservedConfig, Reason,
+};
+use pasamanos_proto::pb;
+
+use super::Context;
+use super::verdict::Verdict;
+use crate::driver::{ConfigReading, Profile};
+use crate::farm::RobotCell;
+use crate::journal::Change;
+use crate::ledger::Loose;
+use crate::records::Alarm;
+
+/// What a look came to.
+enum Step {
+    /// Nothing yet; remember this.
+    Wait(Loose),
+    /// The command ends so; with `mixed` the feeder stays held.
+    Settle { verdict: Verdict, mixed: bool },
+    /// It was found open and is in doubt from now on.
+    Doubt(Verdict),
+    /// It displaced a newer version, which is written again.
+    Rewrite(Loose),
+}
+
+/// Looks at a config that was read just now.
+pub(crate) async fn look(
+    context: &Context,
+    cell: &RobotCell,
+    feeder: &FeederId,
+    reading: &ConfigReading,
+) {
+    let loose = cell.ledger.look().await.feeders.get(feeder).and_then(|b| b.loose.clone());
+    let Some(loose) = loose else { return };
+    let alive = cell.view().alive.map(|(value, _)| value);
+    let now_ms = context.clock.monotonic_ms();
+    match step(cell, loose.clone(), reading, alive, now_ms) {
+        Step::Wait(next) => remember(cell, feeder, next).await,
+        Step::Settle { verdict, mixed } => end(context, cell, &loose, verdict, true, mixed).await,
+        Step::Doubt(verdict) => end(context, cell, &loose, verdict, false, true).await,
+        Step::Rewrite(next) => {
+            let newer = next.newer.clone();
+            remember(cell, feeder, next).await;
+            rewrite(cell, feeder, reading, newer.as_ref()).await;
+        }
+    }
+}
+
+fn step(
+    cell: &RobotCell,
+    mut loose: Loose,
+    reading: &ConfigReading,
+    alive: Option<u64>,
+    now_ms: i64,
+) -> Step {
+    let Action::UpdateConfig { base, new, .. } = &loose.order.action else {
+        return Step::Settle { verdict: Verdict::expired(), mixed: false };
+    };
+    let (base, new) = (ObservedConfig::from(base.clone()), ObservedConfig::Valid(new.clone()));
+    let config = &reading.config;
+    let attached = |v: Verdict| v.with("feeder", &loose.order.feeder).config(config.clone());
+    let seen = (reading.plc_epoch.unwrap_or(0), reading.revision.unwrap_or(0));
+    let lost = loose.base.is_some_and(|(epoch, _)| epoch != seen.0);
+    if lost {
+        let verdict = attached(Verdict::uncertain(Reason::PlcMemoryLost)).with("robot", &cell.id);
+        return Step::Settle { verdict, mixed: true };
+    }
+    if *config == new {
+        if loose.newer.is_some() && loose.rewritten {
+            let verdict = attached(Verdict::uncertain(Reason::ConfigMixed));
+            return Step::Settle { verdict, mixed: true };
+        }
+        if loose.newer.is_some() {
+            loose.rewritten = true;
+            return Step::Rewrite(loose);
+        }
+        let (since, first) = *loose.shown.get_or_insert((now_ms, alive));
+        let dwell = i64::try_from(cell.traits.dwell.as_millis()).unwrap_or(i64::MAX);
+        let proof = cell.traits.life_provable && !cell.traits.dwell.is_zero();
+        if now_ms - since >= dwell && (!proof || alive != first) {
+            return Step::Settle { verdict: attached(Verdict::applied()), mixed: false };
+        }
+        return Step::Wait(loose);
+    }
+    // A block is taken on its base only: once that has moved on it never will be.
+    let dead = loose.base.is_some_and(|(_, revision)| revision != seen.1);
+    if dead || (loose.rewritten && Some(config) == loose.newer.as_ref()) {
+        let verdict = attached(Verdict::rejected(Reason::ChangedAtFarm));
+        let verdict = verdict.with("command", &loose.order.command);
+        return Step::Settle { verdict, mixed: false };
+    }
+    if *config == base {
+        if loose.shown.is_some() || loose.unproven {
+            let verdict = attached(Verdict::rejected(Reason::RevertedByPlc)).with("field", "");
+            return Step::Settle { verdict, mixed: false };
+        }
+        if cell.traits.dwell.is_zero() {
+            let verdict = Verdict { reason: Reason::AgentLost, ..Verdict::expired() };
+            return Step::Settle { verdict: verdict.config(config.clone()), mixed: false };
+        }
+        return match loose.reported {
+            true => Step::Wait(Loose { newer: None, ..loose }),
+            false => Step::Doubt(attached(Verdict::uncertain(Reason::AgentLost))),
+        };
+    }
+    if !loose.reported {
+        let mixed = cell
+            .feeder(&loose.order.feeder)
+            .is_some_and(|f| f.profile == Profile::Scalar);
+        let reason = if mixed { Reason::ConfigMixed } else { Reason::ChangedAtFarm };
+        let verdict = attached(Verdict::uncertain(reason)).with("command", &loose.order.command);
+        return Step::Doubt(verdict);
+    }
+    loose.newer = Some(config.clone());
+    loose.shown = None;
+    Step::Wait(loose)
+}
+
+async fn remember(cell: &RobotCell, feeder: &FeederId, loose: Loose) {
+    let _no_change_of_the_journal = cell
+        .ledger
+        .update(|state, _, _| {
+            if let Some(book) = state.feeders.get_mut(feeder) {
+                book.loose = Some(loose);
+            }
+        })
+        .await;
+}
+
+async fn rewrite(
+    cell: &RobotCell,
+    feeder: &FeederId,
+    reading: &ConfigReading,
+    newer: Option<&ObservedConfig>,
+) {
+    // A raw value is never written back.
+    let Some(newer) = newer.and_then(ObservedConfig::valid) else { return };
+    let fields = reading.config.valid().map_or_else(FieldSet::all, |now| now.diff(newer));
+    tracing::warn!(%feeder, "a late write displaced a newer config; writing that again");
+    if let Err(e) = cell.write_config(feeder, reading, newer, &fields).await {
+        tracing::warn!(%feeder, error = %e, "the newer config could not be written");
+    }
+}
+
+async fn end(
+    context: &Context,
+    cell: &RobotCell,
+    loose: &Loose,
+    verdict: Verdict,
+    settled: bool,
+    mixed: bool,
+) {
+    let late = loose.reported && verdict.state == CommandState::Applied;
+    let doubt = verdict.state == CommandState::Uncertain;
+    let report = verdict.report(&loose.order, loose.epoch);
+    let feeder = &loose.order.feeder;
+    tracing::info!(command = %report.command, state = ?report.state, reason = report.reason.name(), "loose config");
+    let journaled = cell
+        .ledger
+        .update(|state, now, changes| {
+            let outcome = Box::new(report.clone());
+            changes.push(Change::Outcome { report: outcome, settled, loose: !settled });
+            if late || doubt {
+                let reason = if late { Reason::ReadbackNotProven } else { report.reason };
+                let alarm = Alarm::feeder(reason, pb::AlarmSeverity::Warning, feeder)
+                    .with("command", &report.command);
+                changes.push(Change::Record(Box::new(alarm.to_record(now.wall_ms))));
+            }
+            let Some(book) = state.feeders.get_mut(feeder) else { return };
+            if settled {
+                book.loose = None;
+            } else if let Some(loose) = &mut book.loose {
+                loose.reported = true;
+            }
+            if mixed && report.reason == Reason::ConfigMixed {
+                book.hold(pb::HoldSource::ConfigMixed, ("", ""), now, changes);
+            } else if !mixed {
+                book.lift(pb::HoldSource::ConfigMixed, now, changes);
+            }
+            if report.state == CommandState::Applied {
+                book.lift(pb::HoldSource::PlcMemoryLost, now, changes);
+            }
+        })
+        .await;
+    match journaled {
+        Ok(()) => context.outbox.push(report),
+        // The next poll tries again.
+        Err(e) => tracing::error!(command = %report.command, error = %e, "not settled"),
+    }
+    cell.touch();
+}

@@ -1,0 +1,50 @@
+//! What the journal left open: nothing of it is begun again. Doses are fenced, holds are written,
+//! configs are read back by the poller.
+
+use futures_util::future::BoxFuture;
+use pasamanos_proto::model::Action;
+
+use super::dose::{self, Doubt};
+use super::job::Job;
+use super::{Context, fault, hold};
+use crate::farm::RobotCell;
+use crate::journal::Entry;
+use std::sync::Arc;
+
+/// What a worker has to finish first.
+#[derive(Default)]
+pub(super) struct Recovered {
+    /// The dose that was open.
+    pub dose: Option<(Job, Doubt)>,
+    /// The rest, beside other commands.
+    pub others: Vec<BoxFuture<'static, ()>>,
+}
+
+/// Sorts what was open.
+pub(super) async fn sort(context: &Context, cell: &Arc<RobotCell>, open: Vec<Entry>) -> Recovered {
+    let mut recovered = Recovered::default();
+    for entry in open {
+        let job = Job::recovered(context.clone(), Arc::clone(cell), &entry);
+        tracing::info!(command = %entry.order.command, kind = entry.order.action.kind().as_str(), "found open");
+        match entry.order.action {
+            Action::FeedNow { .. } => {
+                let dose = cell.ledger.look().await.open_dose.clone();
+                let mine = dose.filter(|d| d.order.command == entry.order.command);
+                if let Some(open) = mine {
+                    let doubt = dose::recover(&job, &open);
+                    recovered.dose = Some((job, doubt));
+                }
+            }
+            Action::Hold => {
+                recovered.others.push(Box::pin(hold::until_held(job, entry.report.is_some())));
+            }
+            Action::Resume => recovered.others.push(Box::pin(hold::resume_recovered(job))),
+            Action::ResetFault { fault_code } => {
+                recovered.others.push(Box::pin(fault::recover(job, fault_code)));
+            }
+            // Its values are loose until the poller has seen what the PLC runs.
+            Action::UpdateConfig { .. } => {}
+        }
+    }
+    recovered
+}

@@ -1,0 +1,33 @@
+//! A person says what became of a dose in doubt, or that config values will not show any more.
+
+use pasamanos_proto::model::Action;
+use pasamanos_proto::pb;
+
+use super::progress;
+use crate::farm::RobotCell;
+use crate::journal::{Change, Entry};
+
+/// Journals a person's settlement: it counts, and unlocks the robot or the feeder's config.
+pub(super) async fn settle(cell: &RobotCell, entry: &Entry, resolution: &pb::Resolution) {
+    let name = &entry.order.command;
+    let report = entry.report.clone().unwrap_or_else(|| {
+        progress(&entry.order, pasamanos_proto::model::CommandState::Uncertain, entry.epoch)
+    });
+    let settled = cell
+        .ledger
+        .update(|state, now, changes| match entry.order.action {
+            Action::FeedNow { .. } => state.resolve_dose(name, resolution, &report, now, changes),
+            _ => {
+                changes.push(Change::Resolved(name.clone(), resolution.clone()));
+                if let Some(book) = state.feeders.get_mut(&entry.order.feeder) {
+                    book.loose = book.loose.take().filter(|l| l.order.command != *name);
+                }
+            }
+        })
+        .await;
+    match settled {
+        Ok(()) => tracing::info!(command = %name, who = resolution.who, "settled by a person"),
+        Err(e) => tracing::error!(command = %name, error = %e, "a settlement was not journaled"),
+    }
+    cell.touch();
+}

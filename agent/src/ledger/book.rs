@@ -1,0 +1,219 @@
+//! What the agent knows of one feeder.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pasamanos_proto::model::{CommandName, CommandOrder, FeederId, ObservedConfig, Reason};
+use pasamanos_proto::pb;
+
+use super::envelope::Envelope;
+use crate::calendar::Moment;
+use crate::driver::FeederDescription;
+use crate::journal::{Change, EnvelopeEntry, HoldRow, LoadedFeeder};
+use crate::records::account::Account;
+use crate::records::{Alarm, Portion};
+
+/// Config values that were written and may show later.
+#[derive(Clone, Debug)]
+pub(crate) struct Loose {
+    /// The command that wrote them.
+    pub order: CommandOrder,
+    /// The session epoch in which it was journaled.
+    pub epoch: i64,
+    /// (PLC epoch, revision) that a block was based on: the PLC takes it on no other.
+    pub base: Option<(u32, u32)>,
+    /// Whether it was reported as UNCERTAIN; else it was found open after a restart.
+    pub reported: bool,
+    /// Whether the values showed already and only the PLC's life must be seen.
+    pub unproven: bool,
+    /// Since when the values show, monotonic ms, and the alive value then.
+    pub shown: Option<(i64, Option<u64>)>,
+    /// A version that came after them and is in force.
+    pub newer: Option<ObservedConfig>,
+    /// That version was written again; at most once.
+    pub rewritten: bool,
+}
+
+impl Loose {
+    /// Of a command that may still show.
+    pub(crate) fn new(order: CommandOrder, epoch: i64, base: Option<(u32, u32)>) -> Self {
+        Self {
+            order,
+            epoch,
+            base,
+            reported: true,
+            unproven: false,
+            shown: None,
+            newer: None,
+            rewritten: false,
+        }
+    }
+}
+
+/// One feeder's book.
+#[derive(Clone, Debug)]
+pub(crate) struct Book {
+    /// The feeder.
+    pub feeder: FeederDescription,
+    /// What holds it, by source.
+    pub holds: BTreeMap<pb::HoldSource, HoldRow>,
+    /// Its account.
+    pub account: Account,
+    /// Its rolling 24 h.
+    pub envelope: Envelope,
+    /// Fed per day of the farm, mg.
+    pub days: BTreeMap<String, i64>,
+    /// The last dose of any origin.
+    pub last_dose: Option<pb::Dose>,
+    /// The portion found first, mg.
+    pub first_portion_mg: Option<i32>,
+    /// Config values that may still show.
+    pub loose: Option<Loose>,
+    /// Whether it was last read to feed by itself.
+    pub automatic: bool,
+    /// What is alarmed already, so that each alarm is raised once.
+    pub alarmed: BTreeSet<Reason>,
+}
+
+impl Book {
+    /// Of what was journaled.
+    pub(crate) fn new(feeder: FeederDescription, loaded: LoadedFeeder) -> Self {
+        Self {
+            feeder,
+            holds: loaded.holds.into_iter().map(|h| (h.source, h)).collect(),
+            account: Account::new(loaded.mark),
+            envelope: Envelope::new(loaded.envelope),
+            days: loaded.days,
+            last_dose: loaded.last_dose,
+            first_portion_mg: loaded.first_portion_mg,
+            loose: None,
+            automatic: false,
+            alarmed: BTreeSet::new(),
+        }
+    }
+
+    fn id(&self) -> &FeederId {
+        &self.feeder.feeder
+    }
+
+    /// What holds it, without the mark that its hold bit must go.
+    pub(crate) fn held_by(&self) -> impl Iterator<Item = &HoldRow> {
+        self.holds.values().filter(|h| h.source != pb::HoldSource::Unspecified)
+    }
+
+    /// Whether the PLC's hold bit shall be set by us.
+    pub(crate) fn hold_wanted(&self) -> bool {
+        self.held_by().any(|h| h.source != pb::HoldSource::Farm)
+    }
+
+    /// Whether the PLC's hold bit is ours and shall go.
+    pub(crate) fn releasing(&self) -> bool {
+        self.holds.contains_key(&pb::HoldSource::Unspecified) && self.held_by().next().is_none()
+    }
+
+    /// Begins a hold.
+    pub(crate) fn hold(
+        &mut self,
+        source: pb::HoldSource,
+        by: (&str, &str),
+        now: &Moment,
+        changes: &mut Vec<Change>,
+    ) {
+        let since_ms = self.holds.get(&source).map_or(now.wall_ms, |h| h.since_ms);
+        let (author, note) = (by.0.to_owned(), by.1.to_owned());
+        let row = HoldRow { feeder: self.id().clone(), source, since_ms, author, note };
+        if self.holds.get(&source) != Some(&row) {
+            changes.push(Change::Hold(row.clone()));
+            self.holds.insert(source, row);
+        }
+        if source != pb::HoldSource::Unspecified {
+            self.forget(pb::HoldSource::Unspecified, changes);
+        }
+    }
+
+    /// Ends a hold. If it was the last of ours, the bit that we set must go.
+    pub(crate) fn lift(
+        &mut self,
+        source: pb::HoldSource,
+        now: &Moment,
+        changes: &mut Vec<Change>,
+    ) {
+        let ours = source != pb::HoldSource::Farm;
+        if self.forget(source, changes) && ours && self.held_by().next().is_none() {
+            self.hold(pb::HoldSource::Unspecified, ("", ""), now, changes);
+        }
+    }
+
+    /// Takes a hold out of the set; the bit is as it should be.
+    pub(crate) fn forget(&mut self, source: pb::HoldSource, changes: &mut Vec<Change>) -> bool {
+        let was = self.holds.remove(&source).is_some();
+        if was {
+            changes.push(Change::Lift(self.id().clone(), source));
+        }
+        was
+    }
+
+    /// Raises an alarm unless it stands already.
+    pub(crate) fn alarm(&mut self, alarm: &Alarm, now: &Moment, changes: &mut Vec<Change>) {
+        if self.alarmed.insert(alarm.reason) {
+            changes.push(Change::Record(Box::new(alarm.to_record(now.wall_ms))));
+        }
+    }
+
+    /// Fed today, mg, with what is leaving it now.
+    pub(crate) fn today_mg(&self, date: &str) -> i64 {
+        let recorded = self.days.get(date).copied().unwrap_or(0);
+        recorded + i64::try_from(self.account.unrecorded_mg()).unwrap_or(0)
+    }
+
+    /// What the envelope leaves, mg; `None` if it has none. With `assumed`, what a lost journal may
+    /// have known counts: it inhibits doses, and does not stop the schedule.
+    pub(crate) fn envelope_left_mg(&self, steady_ms: i64, assumed: bool) -> Option<i64> {
+        let limit = self.feeder.envelope_mg?;
+        let live = i64::try_from(self.account.unrecorded_mg()).unwrap_or(0);
+        Some((limit - self.envelope.sum_mg(steady_ms, assumed) - live).max(0))
+    }
+
+    /// Puts a portion into history, day and last dose; into the envelope unless it was reserved.
+    pub(crate) fn record(
+        &mut self,
+        portion: &Portion,
+        date: &str,
+        now: &Moment,
+        changes: &mut Vec<Change>,
+    ) {
+        let dose = portion.to_dose(&self.feeder, date);
+        let mg = i64::try_from(portion.mg()).unwrap_or(i64::MAX);
+        changes.push(Change::Record(Box::new(pb::record::Content::Dose(dose.clone()))));
+        if portion.outcome != pb::DoseOutcome::Skipped {
+            changes.push(Change::LastDose(self.id().clone(), Box::new(dose.clone())));
+            self.last_dose = Some(dose);
+        }
+        if mg == 0 {
+            return;
+        }
+        let day = self.days.entry(date.to_owned()).or_insert(0);
+        *day += mg;
+        changes.push(Change::Day(self.feeder.feeder.clone(), date.to_owned(), *day));
+        while self.days.len() > 3 {
+            self.days.pop_first();
+        }
+        if portion.command.is_none() {
+            self.count(mg, None, false, now, changes);
+        }
+    }
+
+    /// Counts towards the envelope.
+    pub(crate) fn count(
+        &mut self,
+        mg: i64,
+        command: Option<&CommandName>,
+        assumed: bool,
+        now: &Moment,
+        changes: &mut Vec<Change>,
+    ) {
+        let entry =
+            EnvelopeEntry { at_ms: now.steady_ms, mg, command: command.cloned(), assumed };
+        self.envelope.add(entry.clone());
+        changes.push(Change::Envelope(self.id().clone(), entry));
+    }
+}

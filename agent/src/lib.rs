@@ -1,0 +1,51 @@
+//! The farm side: dials out, journals, speaks to the PLCs, and reads back before it reports.
+//!
+//! A supervisor runs sessions; a session speaks with the server; an executor runs commands on the
+//! robots, one worker each; a poller reads them. What must last is in the journal, in one
+//! transaction per promise. A robot's ledger is the journal's memory of it.
+
+pub mod agent;
+pub mod clock;
+pub mod config;
+pub mod driver;
+pub mod telemetry;
+
+mod backoff;
+mod calendar;
+mod crash;
+mod executor;
+mod farm;
+mod gate;
+mod guard;
+mod hello;
+mod journal;
+mod ledger;
+mod outbox;
+mod poller;
+mod records;
+mod session;
+mod status;
+mod supervisor;
+mod transport;
+
+use std::path::Path;
+
+pub use agent::{Agent, BuildError, Settings};
+pub use journal::JournalError;
+
+/// Forgets what a lost journal may have known of the last 24 h: someone at the farm has looked.
+///
+/// # Errors
+/// If an agent runs on that directory, the journal cannot be opened, or there is no such feeder.
+pub async fn reset_envelope(data_dir: &Path, feeder: Option<&str>) -> Result<(), JournalError> {
+    let feeder = feeder
+        .map(|f| f.parse().map_err(|e| JournalError::Content(format!("--feeder {f:?} {e}"))))
+        .transpose()?;
+    let task = tokio_util::task::TaskTracker::new();
+    let (journal, _) = journal::Journal::open(data_dir, &clock::Clock::system(), &task).await?;
+    journal.commit(vec![journal::Change::EnvelopeReset(feeder)]).await?;
+    journal.close().await;
+    task.close();
+    task.wait().await;
+    Ok(())
+}

@@ -1,0 +1,306 @@
+//! An open session.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pasamanos_proto::model::{
+    CommandName, CommandOrder, CommandReport, CommandState, Invalid, duration_from_ms,
+    duration_ms,
+};
+use pasamanos_proto::pb::{self, connect_request, connect_response};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio_stream::StreamExt as _;
+
+use super::records::Shipping;
+use super::{End, Shared, Terms, stamp};
+use crate::crash::crash_point;
+use crate::status::{Reported, reports};
+use crate::transport::Inbound;
+
+/// Changes are gathered for this long before they are told.
+const GATHER: Duration = Duration::from_millis(200);
+/// An outcome that was not acknowledged is told again after this.
+const AGAIN: Duration = Duration::from_secs(5);
+/// A session that leaves waits this long for acknowledgements, and then for the server's end.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// An open session.
+pub(super) struct Running<'a> {
+    shared: &'a Shared,
+    outbound: mpsc::Sender<pb::ConnectRequest>,
+    terms: Terms,
+    beat_due: bool,
+    beats: i64,
+    lived: bool,
+    reported: Reported,
+    status_due: Option<Instant>,
+    shipping: Shipping,
+    /// Outcomes that were sent and not acknowledged.
+    awaited: BTreeMap<CommandName, (CommandReport, Instant)>,
+    /// The server moves this agent at that time.
+    drained: Option<Instant>,
+    /// The agent leaves, at the latest at that time.
+    leaving: Option<Instant>,
+}
+
+impl<'a> Running<'a> {
+    pub(super) fn new(
+        shared: &'a Shared,
+        outbound: mpsc::Sender<pb::ConnectRequest>,
+        terms: Terms,
+        records_through: i64,
+        reported: Reported,
+    ) -> Self {
+        Self {
+            shared,
+            outbound,
+            terms,
+            beat_due: false,
+            beats: 0,
+            lived: false,
+            reported,
+            status_due: Some(Instant::now()),
+            shipping: Shipping::new(records_through),
+            awaited: BTreeMap::new(),
+            drained: None,
+            leaving: None,
+        }
+    }
+
+    /// Whether a heartbeat was acknowledged.
+    pub(super) fn lived(&self) -> bool {
+        self.lived
+    }
+
+    /// Until it ends.
+    pub(super) async fn run(&mut self, mut inbound: Inbound) -> End {
+        let shared = self.shared;
+        let (context, farm) = (&shared.context, &shared.farm);
+        let mut beat = interval(self.terms.interval);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut second = interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut high_water = context.journal.high_water();
+        self.shipping.acknowledged(&context.journal).await;
+        loop {
+            // First of all, and before anything that arrived is looked at: after a sleep of the farm
+            // PC the buffers are full of the past.
+            if context.gate.stale() {
+                return End::Lost("the server was silent for the lease time".into());
+            }
+            let now = Instant::now();
+            if self.drained.is_some_and(|at| now >= at) && self.settled_or_late(now) {
+                return End::Drained(Duration::ZERO);
+            }
+            if self.leaving.is_some_and(|at| now >= at)
+                || (self.leaving.is_some() && self.quiet())
+            {
+                return self.leave(inbound).await;
+            }
+            let high = *high_water.borrow_and_update();
+            let full = self.outbound.clone();
+            tokio::select! {
+                frame = inbound.next() => match frame {
+                    Some(Ok(frame)) => {
+                        if context.gate.stale() {
+                            return End::Lost("the server was silent for the lease time".into());
+                        }
+                        context.gate.heard();
+                        if let Some(end) = self.receive(frame).await {
+                            return end;
+                        }
+                    }
+                    Some(Err(status)) => return self.broken(status.to_string()),
+                    None => return self.broken("the server ended the stream".into()),
+                },
+                permit = full.reserve(), if self.has_something(high, now) => match permit {
+                    Ok(permit) => match self.next_frame(high).await {
+                        Ok(Some(frame)) => permit.send(stamp(context, self.terms.epoch, frame)),
+                        Ok(None) => {}
+                        Err(e) => return End::Journal(e),
+                    },
+                    Err(_) => return self.broken("the stream is closed".into()),
+                },
+                _ = beat.tick() => self.beat_due = true,
+                () = context.outbox.wait(), if context.outbox.is_empty() => {}
+                () = farm.changed.notified() => {
+                    self.status_due.get_or_insert(now + GATHER);
+                }
+                Ok(()) = high_water.changed() => {}
+                _ = second.tick() => self.every_second(),
+                () = sleep_until(self.status_due), if self.status_due.is_some_and(|at| at > now) => {}
+                () = shared.leave.cancelled(), if self.leaving.is_none() => {
+                    self.leaving = Some(now + FAREWELL);
+                }
+            }
+        }
+    }
+
+    /// What the stream's end means.
+    fn broken(&self, why: String) -> End {
+        match self.drained {
+            Some(at) => End::Drained(at.saturating_duration_since(Instant::now())),
+            None => End::Lost(why),
+        }
+    }
+
+    fn quiet(&self) -> bool {
+        self.shared.context.outbox.is_empty() && self.awaited.is_empty()
+    }
+
+    /// Whether a session that is moved has told all, or has had its time to.
+    fn settled_or_late(&self, now: Instant) -> bool {
+        self.quiet() || self.drained.is_some_and(|at| now >= at + AGAIN)
+    }
+
+    fn has_something(&self, high: i64, now: Instant) -> bool {
+        self.beat_due
+            || !self.shared.context.outbox.is_empty()
+            || self.shipping.due(high)
+            || self.status_due.is_some_and(|at| now >= at)
+    }
+
+    /// The most urgent frame: that the agent lives, then outcomes (a status must not run ahead of
+    /// the config that an outcome tells), then records, then status.
+    async fn next_frame(
+        &mut self,
+        high: i64,
+    ) -> Result<Option<connect_request::Frame>, crate::journal::JournalError> {
+        use connect_request::Frame;
+        let context = &self.shared.context;
+        if std::mem::take(&mut self.beat_due) {
+            self.beats += 1;
+            return Ok(Some(Frame::Heartbeat(self.heartbeat())));
+        }
+        if let Some(report) = context.outbox.pop() {
+            if report.state.is_terminal() {
+                if let Some(config) = &report.config
+                    && let Ok(Some(entry)) = context.journal.lookup(&report.command).await
+                {
+                    self.reported.outcome(&entry.order.feeder, config);
+                }
+                crash_point!("agent.outcome.reported");
+                self.awaited.insert(report.command.clone(), (report.clone(), Instant::now()));
+            }
+            return Ok(Some(Frame::CommandUpdate(report.into())));
+        }
+        if self.shipping.due(high) {
+            return Ok(self.shipping.next(&context.journal).await?.map(Frame::Records));
+        }
+        self.status_due = None;
+        let now = reports(&self.shared.farm).await;
+        Ok(self.reported.diff(now, context.clock.monotonic_ms()).map(Frame::Status))
+    }
+
+    fn heartbeat(&self) -> pb::Heartbeat {
+        let now = self.shared.context.clock.monotonic_ms();
+        let robots = self.shared.farm.robots.values().map(|cell| {
+            let view = cell.view();
+            pb::RobotFreshness {
+                robot: cell.id.to_string(),
+                last_good_read_age: view.age_ms(now).map(duration_from_ms),
+                link: view.link.into(),
+            }
+        });
+        pb::Heartbeat { sequence: self.beats, robots: robots.collect() }
+    }
+
+    fn every_second(&mut self) {
+        let now = Instant::now();
+        for (report, sent) in self.awaited.values_mut() {
+            if now.duration_since(*sent) >= AGAIN {
+                *sent = now;
+                self.shared.context.outbox.push(report.clone());
+            }
+        }
+        self.shipping.again();
+        // Readings are told once a minute even if they did not move.
+        self.status_due.get_or_insert(now);
+    }
+
+    /// Acts on a frame; answers with the session's end if it is one.
+    async fn receive(&mut self, response: pb::ConnectResponse) -> Option<End> {
+        use connect_response::Frame;
+        let context = &self.shared.context;
+        if let Some(Frame::Goodbye(goodbye)) = &response.frame {
+            return Some(End::goodbye(goodbye));
+        }
+        if response.epoch != self.terms.epoch {
+            return Some(End::Lost(format!("a frame of epoch {}", response.epoch)));
+        }
+        match response.frame? {
+            Frame::HeartbeatAck(_) => self.lived = true,
+            Frame::Command(frame) => {
+                let name = frame.command.clone();
+                match CommandOrder::try_from(frame) {
+                    Ok(order) => self.shared.executor.receive(order, self.terms.epoch).await,
+                    Err(e) => tracing::error!(command = name, error = %e, "a command cannot be read"),
+                }
+            }
+            Frame::CommandAck(ack) => {
+                if let Err(e) = self.command_ack(ack).await {
+                    tracing::error!(error = %e, "an acknowledgement cannot be read");
+                }
+            }
+            Frame::RecordsAck(ack) => {
+                if ack.incarnation == context.journal.incarnation() {
+                    self.shipping.ack(ack.through_sequence);
+                    self.shipping.acknowledged(&context.journal).await;
+                    crash_point!("agent.records.acked");
+                }
+            }
+            Frame::Drain(drain) => {
+                let after = duration_ms(drain.reconnect_after.as_ref()).unwrap_or(0).max(0);
+                let after = Duration::from_millis(after.unsigned_abs()).min(Duration::from_secs(60));
+                tracing::info!(after_ms = after.as_millis(), "the server moves this agent");
+                self.drained = Some(Instant::now() + after);
+            }
+            Frame::Welcome(_) => return Some(End::Lost("a second welcome".into())),
+            Frame::Goodbye(_) => {}
+        }
+        None
+    }
+
+    async fn command_ack(&mut self, ack: pb::CommandAck) -> Result<(), Invalid> {
+        crash_point!("agent.ack.received");
+        let state = CommandState::try_from(ack.state())?;
+        let name: CommandName = ack.command.parse()?;
+        if let Some(resolution) = ack.resolution {
+            self.shared.executor.resolve(&name, resolution).await;
+        }
+        if state.is_terminal() {
+            // Of the doubt, not of what settled it meanwhile.
+            let stale = state == CommandState::Uncertain
+                && self.awaited.get(&name).is_some_and(|(r, _)| r.state != state);
+            if !stale {
+                self.awaited.remove(&name);
+            }
+            self.shared.context.journal.acked(name, state).await;
+        }
+        Ok(())
+    }
+
+    /// Says goodbye, which releases the lease, and waits a little for the server to take it.
+    async fn leave(&mut self, mut inbound: Inbound) -> End {
+        let frame = connect_request::Frame::Goodbye(pb::AgentGoodbye { detail: "stopping".into() });
+        let frame = stamp(&self.shared.context, self.terms.epoch, frame);
+        let (gone, _) = mpsc::channel(1);
+        let outbound = std::mem::replace(&mut self.outbound, gone);
+        let farewell = async {
+            if outbound.send(frame).await.is_ok() {
+                drop(outbound);
+                while let Some(Ok(_)) = inbound.next().await {}
+            }
+        };
+        let _late = timeout(FAREWELL, farewell).await;
+        End::Left
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => sleep(Duration::from_secs(3_600)).await,
+    }
+}

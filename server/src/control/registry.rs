@@ -1,0 +1,121 @@
+//! Which agent's session this replica holds, and how long ago it was heard. Sessions of one agent
+//! are ordered by epoch: a lower one never replaces a higher one.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use pasamanos_proto::model::AgentName;
+use tokio::sync::mpsc;
+
+use crate::domain::liveness::Heard;
+use crate::domain::ports::{Holder, StoredCommand};
+
+/// What a session is told by the rest of the server.
+#[derive(Debug)]
+pub enum ToSession {
+    /// A newer session of this agent was opened.
+    Superseded,
+    /// A person settled a command of this agent.
+    Resolved(Box<StoredCommand>),
+}
+
+/// A session as the gate sees it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Whether its stream lives. If not, its lease may still run.
+    pub live: bool,
+    /// Its epoch, id and replica.
+    pub holder: Holder,
+    /// Age of the last frame, by this replica's monotonic clock.
+    pub age: Duration,
+    /// The agent's boot id.
+    pub boot_id: String,
+    /// The agent's clock minus ours, ms.
+    pub offset_ms: i64,
+}
+
+struct Entry {
+    holder: Holder,
+    heard: Heard,
+    to_session: Option<mpsc::Sender<ToSession>>,
+}
+
+/// The sessions of this replica.
+#[derive(Default)]
+pub struct Registry(Mutex<HashMap<AgentName, Entry>>);
+
+impl Registry {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<AgentName, Entry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a session the agent's current one, telling the one before. `false` if a session of a
+    /// higher epoch is here already.
+    #[must_use]
+    pub fn open(
+        &self,
+        agent: &AgentName,
+        holder: Holder,
+        heard: Heard,
+        to_session: mpsc::Sender<ToSession>,
+    ) -> bool {
+        let mut map = self.lock();
+        if map.get(agent).is_some_and(|e| e.holder.epoch >= holder.epoch) {
+            return false;
+        }
+        let entry = Entry { holder, heard, to_session: Some(to_session) };
+        if let Some(old) = map.insert(agent.clone(), entry) {
+            if let Some(old) = old.to_session {
+                // Full means that it has something to read already, and it checks at every turn.
+                let _ = old.try_send(ToSession::Superseded);
+            }
+        }
+        true
+    }
+
+    /// Counts a frame of a session; answers when it counts as heard, `None` if another session is
+    /// current.
+    pub fn frame(&self, agent: &AgentName, epoch: i64, agent_ms: i64, now_ms: i64) -> Option<i64> {
+        let mut map = self.lock();
+        let entry = map.get_mut(agent).filter(|e| e.holder.epoch == epoch)?;
+        Some(entry.heard.frame(agent_ms, now_ms))
+    }
+
+    /// Whether this session is the agent's current one here.
+    pub fn is_current(&self, agent: &AgentName, epoch: i64) -> bool {
+        self.lock().get(agent).is_some_and(|e| e.holder.epoch == epoch)
+    }
+
+    /// The agent's last session here, as the gate sees it.
+    pub fn seen(&self, agent: &AgentName, now_ms: i64) -> Option<Seen> {
+        let map = self.lock();
+        let entry = map.get(agent)?;
+        Some(Seen {
+            live: entry.to_session.is_some(),
+            holder: entry.holder.clone(),
+            age: entry.heard.age(now_ms),
+            boot_id: entry.heard.boot_id().to_owned(),
+            offset_ms: entry.heard.offset_ms(),
+        })
+    }
+
+    /// Tells the agent's live session something; `false` if there is none or it is full.
+    pub fn tell(&self, agent: &AgentName, word: ToSession) -> bool {
+        let map = self.lock();
+        let sender = map.get(agent).and_then(|e| e.to_session.as_ref());
+        sender.is_some_and(|s| s.try_send(word).is_ok())
+    }
+
+    /// The stream of a session ended; what was heard stays until the lease ends.
+    pub fn close(&self, agent: &AgentName, epoch: i64) {
+        if let Some(entry) = self.lock().get_mut(agent).filter(|e| e.holder.epoch == epoch) {
+            entry.to_session = None;
+        }
+    }
+
+    /// Every agent that has a session here, and how long ago each was heard.
+    pub fn ages(&self, now_ms: i64) -> Vec<(AgentName, Duration)> {
+        self.lock().iter().map(|(name, e)| (name.clone(), e.heard.age(now_ms))).collect()
+    }
+}

@@ -1,0 +1,108 @@
+//! What a hello settles: the end of every command of older epochs, decided from what the journal
+//! lists and from whether the journal is whole.
+
+use pasamanos_proto::model::{CommandReport, CommandState, Hello, Reason, RobotId};
+
+use super::command::{Transition, transition};
+use super::ports::StoredCommand;
+
+/// What the database knows of an agent when its hello arrives.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// The epoch in the database before this session.
+    pub epoch: i64,
+    /// The highest epoch under which a command of this agent was accepted; 0 if none.
+    pub highest_command_epoch: i64,
+    /// The highest record sequence of this incarnation; 0 if none.
+    pub records_through: i64,
+}
+
+/// The largest believable jump from the database's epoch to the journal's.
+pub const MAX_EPOCH_JUMP: i64 = 1_000_000;
+
+/// The epoch of a new session, or `None` if the journal's is implausible.
+#[must_use]
+pub fn next_epoch(known: Known, hello: &Hello) -> Option<i64> {
+    let journal = hello.journal.last_epoch;
+    (journal.saturating_sub(known.epoch) <= MAX_EPOCH_JUMP)
+        .then(|| known.epoch.max(journal).checked_add(1))
+        .flatten()
+}
+
+/// Whether the database was put back: the journal has seen a later epoch.
+#[must_use]
+pub fn database_restored(known: Known, hello: &Hello) -> bool {
+    hello.journal.last_epoch > known.epoch
+}
+
+/// Whether the journal reaches as far as the server does: (i) its epoch, (ii) its records. The
+/// third part, that every slot agrees, is asked per robot ([`robot`]).
+#[must_use]
+pub fn journal_reaches(known: Known, hello: &Hello) -> bool {
+    hello.journal.last_epoch >= known.highest_command_epoch
+        && hello.journal.record_high_water >= known.records_through
+}
+
+/// What a robot's slot says of the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotEvidence {
+    /// Journal and PLC agree, or there is nothing to compare.
+    Agrees,
+    /// They differ: the journal does not know all that the PLC did.
+    Differs,
+    /// The PLC cannot be read: nothing about its feeders is settled yet.
+    Unreadable,
+}
+
+/// The evidence of one robot's slot.
+#[must_use]
+pub fn robot(hello: &Hello, robot: &RobotId) -> SlotEvidence {
+    match hello.journal.slots.iter().find(|s| s.robot == *robot) {
+        Some(s) if !s.readable => SlotEvidence::Unreadable,
+        Some(s) if s.agrees() => SlotEvidence::Agrees,
+        Some(_) => SlotEvidence::Differs,
+        None => SlotEvidence::Unreadable,
+    }
+}
+
+/// What becomes of one command of an older epoch.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Settlement {
+    /// As the journal says.
+    Listed(Box<CommandReport>),
+    /// By the server, from what the journal does not hold.
+    Unlisted(CommandState, Reason),
+    /// Stays in doubt; nothing is written.
+    InDoubt,
+}
+
+/// Decides what becomes of a command without a true end: not terminal, or UNCERTAIN.
+#[must_use]
+pub fn at_hello(known: Known, hello: &Hello, command: &StoredCommand) -> Settlement {
+    let listed = hello.commands.iter().find(|r| r.command == command.name);
+    let doubt = |reason| match command.state {
+        CommandState::Uncertain => Settlement::InDoubt,
+        _ => Settlement::Unlisted(CommandState::Uncertain, reason),
+    };
+    if let Some(report) = listed {
+        if report.body_hash != command.action.body_hash(&command.feeder) {
+            return doubt(Reason::JournalNotWhole);
+        }
+        return match transition(command.state, report.state) {
+            Transition::Apply => Settlement::Listed(Box::new(report.clone())),
+            // An open intent: the agent fences it and tells.
+            _ if !report.state.is_terminal() => doubt(Reason::AgentLost),
+            _ => Settlement::InDoubt,
+        };
+    }
+    if database_restored(known, hello) {
+        return doubt(Reason::JournalNotWhole);
+    }
+    match robot(hello, &command.robot) {
+        SlotEvidence::Unreadable => doubt(Reason::AgentLost),
+        SlotEvidence::Agrees if journal_reaches(known, hello) => {
+            Settlement::Unlisted(CommandState::Expired, Reason::Unspecified)
+        }
+        _ => doubt(Reason::JournalNotWhole),
+    }
+}

@@ -1,0 +1,277 @@
+//! The audit chain: one a farm, its records committed with what they tell of, each bearing the
+//! hash of the one before.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use pasamanos_proto::model::FarmId;
+use sha2::{Digest as _, Sha256};
+use sqlx::Row as _;
+
+use super::driver::{Conn, Row, for_update};
+use super::tx::broken;
+use crate::domain::ports::StoreError;
+
+type Hash = [u8; 32];
+
+/// What a record tells.
+pub struct Entry {
+    /// What happened: `accepted`, `settled`, `resolved`, `farm_added`, `agent_added`.
+    pub kind: &'static str,
+    /// To what, a resource name.
+    pub subject: String,
+    /// By whom.
+    pub actor: String,
+    /// The rest.
+    pub body: serde_json::Value,
+    /// Wall clock.
+    pub time_ms: i64,
+}
+
+/// What one transaction adds to the heads of farms: read and locked at first use, written once by
+/// [`Ledger::flush`], just before the commit.
+#[derive(Default)]
+pub struct Ledger {
+    farms: BTreeMap<FarmId, Head>,
+}
+
+struct Head {
+    command_order: i64,
+    seq: i64,
+    hash: Hash,
+    /// Records that are not written yet.
+    records: Vec<Record>,
+}
+
+/// A record as it is stored.
+struct Record {
+    seq: i64,
+    prev_hash: Hash,
+    hash: Hash,
+    kind: String,
+    subject: String,
+    actor: String,
+    body: String,
+    time_ms: i64,
+}
+
+impl Record {
+    /// Every field in a fixed order, texts with their length before them.
+    fn digest(&self) -> Hash {
+        let mut sha = Sha256::new();
+        sha.update(self.prev_hash);
+        sha.update(self.seq.to_be_bytes());
+        sha.update(self.time_ms.to_be_bytes());
+        for text in [&self.kind, &self.subject, &self.actor, &self.body] {
+            sha.update((text.len() as u64).to_be_bytes());
+            sha.update(text.as_bytes());
+        }
+        sha.finalize().into()
+    }
+
+    /// What is wrong with it as the successor of record `seq` with hash `last`.
+    fn fault(&self, seq: i64, last: Hash) -> Option<&'static str> {
+        if self.seq != seq + 1 {
+            return Some("it is missing");
+        }
+        if self.prev_hash != last {
+            return Some("it does not follow the one before");
+        }
+        (self.digest() != self.hash).then_some("it was changed")
+    }
+}
+
+impl TryFrom<&Row> for Record {
+    type Error = StoreError;
+
+    fn try_from(row: &Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            seq: row.try_get("seq")?,
+            prev_hash: hash(row, "prev_hash")?,
+            hash: hash(row, "hash")?,
+            kind: row.try_get("kind")?,
+            subject: row.try_get("subject")?,
+            actor: row.try_get("actor")?,
+            body: row.try_get("body")?,
+            time_ms: row.try_get("time_ms")?,
+        })
+    }
+}
+
+impl Ledger {
+    async fn head(&mut self, conn: &mut Conn, farm: &FarmId) -> Result<&mut Head, StoreError> {
+        if !self.farms.contains_key(farm) {
+            let head = load_head(conn, farm).await?.ok_or(StoreError::NotFound)?;
+            self.farms.insert(farm.clone(), head);
+        }
+        self.farms.get_mut(farm).ok_or(StoreError::NotFound)
+    }
+
+    /// The next insertion order of the farm's commands.
+    pub async fn next_order(&mut self, conn: &mut Conn, farm: &FarmId) -> Result<i64, StoreError> {
+        let head = self.head(conn, farm).await?;
+        head.command_order += 1;
+        Ok(head.command_order)
+    }
+
+    /// Chains a record to the farm's last.
+    pub async fn append(&mut self, conn: &mut Conn, farm: &FarmId, e: Entry) -> Result<(), StoreError> {
+        let head = self.head(conn, farm).await?;
+        let mut record = Record {
+            seq: head.seq + 1,
+            prev_hash: head.hash,
+            hash: [0; 32],
+            kind: e.kind.into(),
+            subject: e.subject,
+            actor: e.actor,
+            body: e.body.to_string(),
+            time_ms: e.time_ms,
+        };
+        record.hash = record.digest();
+        head.seq = record.seq;
+        head.hash = record.hash;
+        head.records.push(record);
+        Ok(())
+    }
+
+    /// Writes records and heads.
+    pub async fn flush(&mut self, conn: &mut Conn) -> Result<(), StoreError> {
+        for (farm, head) in std::mem::take(&mut self.farms) {
+            for r in head.records {
+                sqlx::query(
+                    "INSERT INTO audit (farm, seq, prev_hash, hash, kind, subject, actor, body, time_ms)
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                )
+                .bind(farm.to_string())
+                .bind(r.seq)
+                .bind(r.prev_hash.to_vec())
+                .bind(r.hash.to_vec())
+                .bind(r.kind)
+                .bind(r.subject)
+                .bind(r.actor)
+                .bind(r.body)
+                .bind(r.time_ms)
+                .execute(&mut *conn)
+                .await?;
+            }
+            sqlx::query(
+                "UPDATE farm_heads SET command_order = $2, audit_seq = $3, audit_hash = $4
+                 WHERE farm = $1",
+            )
+            .bind(farm.to_string())
+            .bind(head.command_order)
+            .bind(head.seq)
+            .bind(head.hash.to_vec())
+            .execute(&mut *conn)
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+async fn load_head(conn: &mut Conn, farm: &FarmId) -> Result<Option<Head>, StoreError> {
+    let row = sqlx::query(concat!(
+        "SELECT command_order, audit_seq, audit_hash FROM farm_heads WHERE farm = $1",
+        for_update!()
+    ))
+    .bind(farm.to_string())
+    .fetch_optional(conn)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(Head {
+        command_order: row.try_get("command_order")?,
+        seq: row.try_get("audit_seq")?,
+        hash: hash(&row, "audit_hash")?,
+        records: Vec::new(),
+    }))
+}
+
+fn hash(row: &Row, column: &str) -> Result<Hash, StoreError> {
+    let bytes: Vec<u8> = row.try_get(column)?;
+    bytes.try_into().map_err(|_| broken(format_args!("{column} is not 32 bytes")))
+}
+
+/// Where a chain breaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditFault {
+    /// The first record that is not as it was written, or that is missing.
+    pub seq: i64,
+    /// What is wrong with it.
+    pub what: &'static str,
+}
+
+/// What walking a farm's chain found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditReport {
+    /// Records read.
+    pub records: i64,
+    /// The head's sequence.
+    pub head_seq: i64,
+    /// The head's hash, hex: an outside copy of it anchors the chain.
+    pub head_hash: String,
+    /// The first fault; `None` if the chain holds.
+    pub fault: Option<AuditFault>,
+}
+
+impl AuditReport {
+    /// Whether the chain holds.
+    pub fn intact(&self) -> bool {
+        self.fault.is_none()
+    }
+}
+
+impl fmt::Display for AuditReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} records, head {} {}", self.records, self.head_seq, self.head_hash)?;
+        match &self.fault {
+            None => write!(f, ": the chain holds"),
+            Some(fault) => write!(f, ": record {}: {}", fault.seq, fault.what),
+        }
+    }
+}
+
+/// Walks a farm's chain from its first record to its head. Within one snapshot, or a record that is
+/// written meanwhile looks like a fault.
+pub async fn verify(conn: &mut Conn, farm: &FarmId) -> Result<AuditReport, StoreError> {
+    const PAGE: u32 = 1_000;
+    let head = load_head(conn, farm).await?.ok_or(StoreError::NotFound)?;
+    let (mut seq, mut last) = (0, [0; 32]);
+    let mut report = AuditReport {
+        records: 0,
+        head_seq: head.seq,
+        head_hash: hex(&head.hash),
+        fault: None,
+    };
+    loop {
+        let rows = sqlx::query(
+            "SELECT seq, prev_hash, hash, kind, subject, actor, body, time_ms FROM audit
+             WHERE farm = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+        )
+        .bind(farm.to_string())
+        .bind(seq)
+        .bind(i64::from(PAGE))
+        .fetch_all(&mut *conn)
+        .await?;
+        if rows.is_empty() {
+            break;
+        }
+        for row in &rows {
+            let record = Record::try_from(row)?;
+            if let Some(what) = record.fault(seq, last) {
+                report.fault = Some(AuditFault { seq: seq + 1, what });
+                return Ok(report);
+            }
+            (seq, last) = (record.seq, record.hash);
+            report.records += 1;
+        }
+    }
+    if (head.seq, head.hash) != (seq, last) {
+        let what = if head.seq > seq { "it is missing" } else { "it is not the head's" };
+        report.fault = Some(AuditFault { seq: seq.min(head.seq) + 1, what });
+    }
+    Ok(report)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

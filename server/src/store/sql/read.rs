@@ -1,0 +1,399 @@
+//! What is read: by name, by farm, by page. Every function is one statement unless it says more.
+
+use pasamanos_proto::model::{
+    AgentName, CommandName, FarmId, FeederId, FeederName, PageRequest, RequestId,
+};
+use pasamanos_proto::pb;
+use sqlx::Row as _;
+
+use super::driver::{Conn, Row};
+use super::rows::{self, command_columns, parsed, select_feeders};
+use crate::domain::ports::{
+    Farm, Page, StoreError, StoredAgent, StoredCommand, StoredFarm, StoredFeeder, StoredRobot,
+    StoredTank, StoredVersion,
+};
+
+fn farm_of(row: &Row) -> Result<Farm, StoreError> {
+    Ok(Farm {
+        id: parsed(row, "farm")?,
+        display_name: row.try_get("display_name")?,
+        time_zone: row.try_get("time_zone")?,
+    })
+}
+
+/// Every farm.
+pub async fn farms(conn: &mut Conn) -> Result<Vec<Farm>, StoreError> {
+    let rows = sqlx::query("SELECT farm, display_name, time_zone FROM farms ORDER BY farm")
+        .fetch_all(conn)
+        .await?;
+    rows.iter().map(farm_of).collect()
+}
+
+/// Whether there is such a farm.
+pub async fn has_farm(conn: &mut Conn, farm: &FarmId) -> Result<bool, StoreError> {
+    let row = sqlx::query("SELECT farm FROM farms WHERE farm = $1")
+        .bind(farm.to_string())
+        .fetch_optional(conn)
+        .await?;
+    Ok(row.is_some())
+}
+
+/// One whole farm: several statements, to be run in one snapshot.
+pub async fn whole_farm(conn: &mut Conn, farm: &FarmId) -> Result<Option<StoredFarm>, StoreError> {
+    let row = sqlx::query("SELECT farm, display_name, time_zone FROM farms WHERE farm = $1")
+        .bind(farm.to_string())
+        .fetch_optional(&mut *conn)
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(StoredFarm {
+        farm: farm_of(&row)?,
+        agents: agents(conn, farm).await?,
+        tanks: tanks(conn, farm).await?,
+        robots: robots(conn, farm).await?,
+        feeders: feeders(conn, farm).await?,
+        unsettled: unsettled(conn, farm).await?,
+        last_doses: last_doses(conn, farm).await?,
+    }))
+}
+
+async fn agents(conn: &mut Conn, farm: &FarmId) -> Result<Vec<StoredAgent>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT agent, epoch, seen_ms, version FROM agents WHERE farm = $1 ORDER BY agent",
+    )
+    .bind(farm.to_string())
+    .fetch_all(conn)
+    .await?;
+    let agent = |row: &Row| {
+        Ok(StoredAgent {
+            id: parsed(row, "agent")?,
+            epoch: row.try_get("epoch")?,
+            seen_ms: row.try_get("seen_ms")?,
+            version: row.try_get("version")?,
+        })
+    };
+    rows.iter().map(agent).collect()
+}
+
+/// A farm's tanks.
+pub async fn tanks(conn: &mut Conn, farm: &FarmId) -> Result<Vec<StoredTank>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT tank, display_name, group_name FROM tanks WHERE farm = $1 ORDER BY tank",
+    )
+    .bind(farm.to_string())
+    .fetch_all(conn)
+    .await?;
+    let tank = |row: &Row| {
+        Ok(StoredTank {
+            id: parsed(row, "tank")?,
+            display_name: row.try_get("display_name")?,
+            group: row.try_get("group_name")?,
+        })
+    };
+    rows.iter().map(tank).collect()
+}
+
+/// A farm's robots.
+pub async fn robots(conn: &mut Conn, farm: &FarmId) -> Result<Vec<StoredRobot>, StoreError> {
+    let rows = sqlx::query("SELECT robot, agent FROM robots WHERE farm = $1 ORDER BY robot")
+        .bind(farm.to_string())
+        .fetch_all(conn)
+        .await?;
+    let robot =
+        |row: &Row| Ok(StoredRobot { id: parsed(row, "robot")?, agent: parsed(row, "agent")? });
+    rows.iter().map(robot).collect()
+}
+
+/// A farm's feeders with their versions in force.
+pub async fn feeders(conn: &mut Conn, farm: &FarmId) -> Result<Vec<StoredFeeder>, StoreError> {
+    let rows = sqlx::query(concat!(select_feeders!(), "WHERE f.farm = $1 ORDER BY f.feeder"))
+        .bind(farm.to_string())
+        .fetch_all(conn)
+        .await?;
+    rows.iter().map(rows::feeder).collect()
+}
+
+/// One feeder.
+pub async fn feeder(
+    conn: &mut Conn,
+    farm: &FarmId,
+    feeder: &FeederId,
+) -> Result<Option<StoredFeeder>, StoreError> {
+    let row = sqlx::query(concat!(select_feeders!(), "WHERE f.farm = $1 AND f.feeder = $2"))
+        .bind(farm.to_string())
+        .bind(feeder.to_string())
+        .fetch_optional(conn)
+        .await?;
+    row.as_ref().map(rows::feeder).transpose()
+}
+
+/// Commands without an end, and those in doubt without a person's settlement.
+async fn unsettled(conn: &mut Conn, farm: &FarmId) -> Result<Vec<StoredCommand>, StoreError> {
+    let rows = sqlx::query(concat!(
+        "SELECT ",
+        command_columns!(),
+        " FROM commands
+          WHERE farm = $1 AND state IN ('ACCEPTED', 'UNCERTAIN') AND resolved_ms IS NULL
+          ORDER BY ord"
+    ))
+    .bind(farm.to_string())
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(rows::command).collect()
+}
+
+/// The last dose of each feeder; a meal that did not happen is none.
+async fn last_doses(conn: &mut Conn, farm: &FarmId) -> Result<Vec<pb::Dose>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT d.body FROM feeders f
+         JOIN doses d ON d.farm = f.farm AND d.dose = (
+             SELECT x.dose FROM doses x
+             WHERE x.farm = f.farm AND x.feeder = f.feeder AND x.outcome <> $2
+             ORDER BY x.at_ms DESC, x.dose DESC LIMIT 1)
+         WHERE f.farm = $1 ORDER BY f.feeder",
+    )
+    .bind(farm.to_string())
+    .bind(i64::from(i32::from(pb::DoseOutcome::Skipped)))
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(rows::dose).collect()
+}
+
+/// An agent's current epoch.
+pub async fn epoch(conn: &mut Conn, agent: &AgentName) -> Result<Option<i64>, StoreError> {
+    let row = sqlx::query("SELECT epoch FROM agents WHERE farm = $1 AND agent = $2")
+        .bind(agent.farm.to_string())
+        .bind(agent.agent.to_string())
+        .fetch_optional(conn)
+        .await?;
+    Ok(row.map(|row| row.try_get("epoch")).transpose()?)
+}
+
+/// One command.
+pub async fn command(
+    conn: &mut Conn,
+    name: &CommandName,
+) -> Result<Option<StoredCommand>, StoreError> {
+    let row = sqlx::query(concat!(
+        "SELECT ",
+        command_columns!(),
+        " FROM commands WHERE farm = $1 AND request_id = $2"
+    ))
+    .bind(name.farm.to_string())
+    .bind(name.request.to_string())
+    .fetch_optional(conn)
+    .await?;
+    row.as_ref().map(rows::command).transpose()
+}
+
+/// An epoch's commands without an end, above an insertion order.
+pub async fn outbox(
+    conn: &mut Conn,
+    agent: &AgentName,
+    epoch: i64,
+    above: i64,
+) -> Result<Vec<StoredCommand>, StoreError> {
+    // The first term of the state is the index's.
+    let rows = sqlx::query(concat!(
+        "SELECT ",
+        command_columns!(),
+        " FROM commands
+          WHERE farm = $1 AND agent = $2 AND epoch = $3 AND ord > $4
+            AND state IN ('ACCEPTED', 'UNCERTAIN') AND state = 'ACCEPTED'
+          ORDER BY ord"
+    ))
+    .bind(agent.farm.to_string())
+    .bind(agent.agent.to_string())
+    .bind(epoch)
+    .bind(above)
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(rows::command).collect()
+}
+
+/// An agent's commands without a true end, of any epoch, oldest first.
+pub async fn open_commands(
+    conn: &mut Conn,
+    agent: &AgentName,
+) -> Result<Vec<StoredCommand>, StoreError> {
+    let rows = sqlx::query(concat!(
+        "SELECT ",
+        command_columns!(),
+        " FROM commands
+          WHERE farm = $1 AND agent = $2 AND state IN ('ACCEPTED', 'UNCERTAIN')
+          ORDER BY ord"
+    ))
+    .bind(agent.farm.to_string())
+    .bind(agent.agent.to_string())
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(rows::command).collect()
+}
+
+/// Every command that has no end, of any farm.
+pub async fn endless_commands(conn: &mut Conn) -> Result<Vec<StoredCommand>, StoreError> {
+    let rows = sqlx::query(concat!(
+        "SELECT ",
+        command_columns!(),
+        " FROM commands
+          WHERE state IN ('ACCEPTED', 'UNCERTAIN') AND state = 'ACCEPTED'
+          ORDER BY farm, ord"
+    ))
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(rows::command).collect()
+}
+
+/// The command that a person's settlement with this request id is recorded on.
+pub async fn resolved_by(
+    conn: &mut Conn,
+    farm: &FarmId,
+    request: RequestId,
+) -> Result<Option<StoredCommand>, StoreError> {
+    let row = sqlx::query(concat!(
+        "SELECT ",
+        command_columns!(),
+        " FROM commands WHERE farm = $1 AND resolve_request = $2"
+    ))
+    .bind(farm.to_string())
+    .bind(request.to_string())
+    .fetch_optional(conn)
+    .await?;
+    row.as_ref().map(rows::command).transpose()
+}
+
+/// The rows of one page and one more, which tells that there is a next.
+fn limit(page: &PageRequest) -> i64 {
+    i64::from(page.size) + 1
+}
+
+/// Cuts the extra row off; the key of the last one shown is where the next page begins.
+fn cut<T>(mut items: Vec<T>, page: &PageRequest, key: impl Fn(&T) -> String) -> Page<T> {
+    let size = usize::try_from(page.size).unwrap_or(usize::MAX);
+    let more = items.len() > size;
+    items.truncate(size);
+    let next = if more { items.last().map(key) } else { None };
+    Page { items, next }
+}
+
+/// The key of a page by number; from the newest if it is not one.
+fn below(page: &PageRequest) -> i64 {
+    page.after.parse().unwrap_or(i64::MAX)
+}
+
+/// Commands of a farm or of one feeder, newest first.
+pub async fn commands(
+    conn: &mut Conn,
+    farm: &FarmId,
+    feeder: Option<&FeederId>,
+    page: &PageRequest,
+) -> Result<Page<StoredCommand>, StoreError> {
+    let rows = match feeder {
+        None => {
+            sqlx::query(concat!(
+                "SELECT ",
+                command_columns!(),
+                " FROM commands WHERE farm = $1 AND ord < $2 ORDER BY ord DESC LIMIT $3"
+            ))
+            .bind(farm.to_string())
+            .bind(below(page))
+            .bind(limit(page))
+            .fetch_all(conn)
+            .await?
+        }
+        Some(feeder) => {
+            sqlx::query(concat!(
+                "SELECT ",
+                command_columns!(),
+                " FROM commands
+                  WHERE farm = $1 AND feeder = $2 AND number < $3 ORDER BY number DESC LIMIT $4"
+            ))
+            .bind(farm.to_string())
+            .bind(feeder.to_string())
+            .bind(below(page))
+            .bind(limit(page))
+            .fetch_all(conn)
+            .await?
+        }
+    };
+    let items = rows.iter().map(rows::command).collect::<Result<_, _>>()?;
+    Ok(cut(items, page, |c: &StoredCommand| {
+        if feeder.is_some() { c.number } else { c.order }.to_string()
+    }))
+}
+
+/// Config versions of a feeder, newest first.
+pub async fn versions(
+    conn: &mut Conn,
+    feeder: &FeederName,
+    page: &PageRequest,
+) -> Result<Page<StoredVersion>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT number, etag, author, command, config, created_ms FROM config_versions
+         WHERE farm = $1 AND feeder = $2 AND number < $3 ORDER BY number DESC LIMIT $4",
+    )
+    .bind(feeder.farm.to_string())
+    .bind(feeder.feeder.to_string())
+    .bind(below(page))
+    .bind(limit(page))
+    .fetch_all(conn)
+    .await?;
+    let version = |row: &Row| rows::version(row, row.try_get("number")?);
+    let items = rows.iter().map(version).collect::<Result<_, StoreError>>()?;
+    Ok(cut(items, page, |v| v.number.to_string()))
+}
+
+/// A dose and where it stands in the order of pages.
+struct Placed(String, pb::Dose);
+
+impl Placed {
+    fn of(row: &Row) -> Result<Self, StoreError> {
+        let (at, dose): (i64, &str) = (row.try_get("at_ms")?, row.try_get("dose")?);
+        Ok(Self(format!("{at}/{dose}"), rows::dose(row)?))
+    }
+}
+
+/// Doses of a farm or of one feeder, newest first by the time of the dose. One that arrives late
+/// takes its place; it moves no other.
+pub async fn doses(
+    conn: &mut Conn,
+    farm: &FarmId,
+    feeder: Option<&FeederId>,
+    page: &PageRequest,
+) -> Result<Page<pb::Dose>, StoreError> {
+    let key = page.after.split_once('/');
+    let (at, dose) = key
+        .and_then(|(at, dose)| Some((at.parse().ok()?, dose.to_owned())))
+        .unwrap_or((i64::MAX, String::new()));
+    let rows = match feeder {
+        None => {
+            sqlx::query(
+                "SELECT at_ms, dose, body FROM doses
+                 WHERE farm = $1 AND (at_ms, dose) < ($2, $3)
+                 ORDER BY at_ms DESC, dose DESC LIMIT $4",
+            )
+            .bind(farm.to_string())
+            .bind(at)
+            .bind(dose)
+            .bind(limit(page))
+            .fetch_all(conn)
+            .await?
+        }
+        Some(feeder) => {
+            sqlx::query(
+                "SELECT at_ms, dose, body FROM doses
+                 WHERE farm = $1 AND feeder = $2 AND (at_ms, dose) < ($3, $4)
+                 ORDER BY at_ms DESC, dose DESC LIMIT $5",
+            )
+            .bind(farm.to_string())
+            .bind(feeder.to_string())
+            .bind(at)
+            .bind(dose)
+            .bind(limit(page))
+            .fetch_all(conn)
+            .await?
+        }
+    };
+    let items = rows.iter().map(Placed::of).collect::<Result<_, _>>()?;
+    let page = cut(items, page, |Placed(key, _)| key.clone());
+    Ok(Page { items: page.items.into_iter().map(|Placed(_, dose)| dose).collect(), next: page.next })
+}

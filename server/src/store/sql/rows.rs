@@ -1,0 +1,154 @@
+//! Rows to the domain's records. What cannot be read back is a fault of ours.
+
+use std::str::FromStr;
+
+use pasamanos_proto::model::{
+    Action, BodyHash, Capabilities, CommandName, FarmId, Limits, ObservedConfig, Reason, Resolve,
+};
+use pasamanos_proto::pb;
+use prost::Message;
+use sqlx::Row as _;
+
+use super::driver::Row;
+use super::tx::broken;
+use super::words::Word;
+use crate::domain::ports::{
+    StoreError, StoredCommand, StoredFeeder, StoredResolution, StoredVersion,
+};
+
+/// The columns that [`command`] reads.
+macro_rules! command_columns {
+    () => {
+        "farm, request_id, feeder, robot, agent, epoch, ord, number, action, request_hash, boot_id,
+         start_before_ms, state, reason, metadata, detail, author, note, created_ms, settled_ms,
+         dispensed_mg, basis, resolve_request, resolve_verdict, resolve_fed_mg, resolve_who,
+         resolve_note, resolved_ms"
+    };
+}
+pub(super) use command_columns;
+
+/// A `SELECT` of feeders with their version in force and their unsettled config command; a
+/// condition on `f` follows.
+macro_rules! select_feeders {
+    () => {
+        "SELECT f.feeder, f.agent, f.robot, f.tank, f.display_name, f.limits, f.capabilities,
+                f.version, v.etag, v.author, v.command, v.config, v.created_ms,
+                (SELECT c.request_id FROM commands c
+                 WHERE c.farm = f.farm AND c.kind = 'update_config' AND c.feeder = f.feeder
+                   AND c.state IN ('ACCEPTED', 'UNCERTAIN') AND c.resolved_ms IS NULL
+                 LIMIT 1) AS pending
+         FROM feeders f
+         LEFT JOIN config_versions v
+           ON v.farm = f.farm AND v.feeder = f.feeder AND v.number = f.version "
+    };
+}
+pub(super) use select_feeders;
+
+/// Reads a text column as an id or a number.
+pub fn parsed<T: FromStr>(row: &Row, column: &str) -> Result<T, StoreError> {
+    let text: &str = row.try_get(column)?;
+    text.parse().map_err(|_| broken(format_args!("{column} holds {text:?}")))
+}
+
+fn word<T: Word>(row: &Row, column: &str) -> Result<T, StoreError> {
+    let text: &str = row.try_get(column)?;
+    T::of(text).ok_or_else(|| broken(format_args!("{column} holds {text:?}")))
+}
+
+fn message<M: Message + Default>(row: &Row, column: &str) -> Result<M, StoreError> {
+    let bytes: &[u8] = row.try_get(column)?;
+    M::decode(bytes).map_err(|e| broken(format_args!("{column}: {e}")))
+}
+
+fn amount(row: &Row, column: &str) -> Result<Option<i32>, StoreError> {
+    let mg: Option<i64> = row.try_get(column)?;
+    mg.map(i32::try_from).transpose().map_err(|_| broken(format_args!("{column} is out of range")))
+}
+
+/// A command with all of [`command_columns`].
+pub fn command(row: &Row) -> Result<StoredCommand, StoreError> {
+    let farm: FarmId = parsed(row, "farm")?;
+    let action = message::<pb::CommandFrame>(row, "action")?.action;
+    let action = action.ok_or_else(|| broken("action is empty"))?;
+    let request_hash: &[u8] = row.try_get("request_hash")?;
+    let reason: &str = row.try_get("reason")?;
+    let metadata: &str = row.try_get("metadata")?;
+    let dispensed = match amount(row, "dispensed_mg")? {
+        Some(mg) => Some((mg, word(row, "basis")?)),
+        None => None,
+    };
+    Ok(StoredCommand {
+        name: CommandName::new(farm, parsed(row, "request_id")?),
+        feeder: parsed(row, "feeder")?,
+        robot: parsed(row, "robot")?,
+        agent: parsed(row, "agent")?,
+        epoch: row.try_get("epoch")?,
+        order: row.try_get("ord")?,
+        number: row.try_get("number")?,
+        action: Action::try_from(action).map_err(broken)?,
+        request_hash: BodyHash::try_from(request_hash).map_err(broken)?,
+        start_before: (row.try_get("boot_id")?, row.try_get("start_before_ms")?),
+        state: word(row, "state")?,
+        reason: Reason::from_name(reason).ok_or_else(|| broken("reason is unknown"))?,
+        metadata: match metadata {
+            "" => Default::default(),
+            json => serde_json::from_str(json).map_err(broken)?,
+        },
+        detail: row.try_get("detail")?,
+        author: row.try_get("author")?,
+        note: row.try_get("note")?,
+        created_ms: row.try_get("created_ms")?,
+        settled_ms: row.try_get("settled_ms")?,
+        dispensed,
+        resolution: resolution(row)?,
+    })
+}
+
+fn resolution(row: &Row) -> Result<Option<StoredResolution>, StoreError> {
+    let Some(time_ms) = row.try_get("resolved_ms")? else { return Ok(None) };
+    Ok(Some(StoredResolution {
+        what: Resolve {
+            verdict: word(row, "resolve_verdict")?,
+            fed_mg: amount(row, "resolve_fed_mg")?,
+        },
+        who: row.try_get("resolve_who")?,
+        note: row.try_get("resolve_note")?,
+        time_ms,
+    }))
+}
+
+/// A feeder of a [`select_feeders`].
+pub fn feeder(row: &Row) -> Result<StoredFeeder, StoreError> {
+    let number: i64 = row.try_get("version")?;
+    let pending: Option<&str> = row.try_get("pending")?;
+    Ok(StoredFeeder {
+        id: parsed(row, "feeder")?,
+        agent: parsed(row, "agent")?,
+        robot: parsed(row, "robot")?,
+        tank: parsed(row, "tank")?,
+        display_name: row.try_get("display_name")?,
+        limits: Limits::try_from(message::<pb::Limits>(row, "limits")?).map_err(broken)?,
+        capabilities: Capabilities::try_from(message::<pb::Capabilities>(row, "capabilities")?)
+            .map_err(broken)?,
+        version: if number == 0 { None } else { Some(version(row, number)?) },
+        pending: pending.map(str::parse).transpose().map_err(broken)?,
+    })
+}
+
+/// A version; `number` stands under another column name in each query.
+pub fn version(row: &Row, number: i64) -> Result<StoredVersion, StoreError> {
+    let command: Option<&str> = row.try_get("command")?;
+    Ok(StoredVersion {
+        number,
+        etag: row.try_get("etag")?,
+        author: word(row, "author")?,
+        command: command.map(str::parse).transpose().map_err(broken)?,
+        config: ObservedConfig::from(message::<pb::FeederConfig>(row, "config")?),
+        created_ms: row.try_get("created_ms")?,
+    })
+}
+
+/// The body of a dose.
+pub fn dose(row: &Row) -> Result<pb::Dose, StoreError> {
+    message(row, "body")
+}

@@ -1,0 +1,169 @@
+//! How a command gets its end: one statement, one audit record, whoever brings it.
+
+use std::collections::BTreeMap;
+
+use pasamanos_proto::model::{
+    ActionKind, Basis, CommandReport, CommandState, FarmId, Reason, Verdict,
+};
+use serde_json::json;
+
+use super::audit::Entry;
+use super::tx::{Tx, broken};
+use super::words::Word;
+use super::{feeders, read};
+use crate::domain::ports::{StoreError, StoredCommand, StoredFeeder};
+use pasamanos_proto::pb::ConfigAuthor;
+
+/// An end, or the doubt.
+pub struct Outcome {
+    state: CommandState,
+    reason: Reason,
+    metadata: BTreeMap<String, String>,
+    detail: String,
+    dispensed: Option<(i32, Basis)>,
+    /// Who brings it, for the audit.
+    actor: String,
+}
+
+impl Outcome {
+    /// As an agent reports it.
+    pub fn reported(report: &CommandReport, command: &StoredCommand) -> Self {
+        Self {
+            state: report.state,
+            reason: report.reason,
+            metadata: report.metadata.clone(),
+            detail: report.detail.clone(),
+            dispensed: report.dispensed,
+            actor: format!("{}/agents/{}", command.name.farm.name(), command.agent),
+        }
+    }
+
+    /// As the server concludes it from what is missing.
+    pub fn concluded(state: CommandState, reason: Reason) -> Self {
+        Self {
+            state,
+            reason,
+            metadata: BTreeMap::new(),
+            detail: String::new(),
+            dispensed: None,
+            actor: "server".into(),
+        }
+    }
+}
+
+/// Gives a command its end. The caller has asked [`crate::domain::command::transition`].
+pub async fn settle(
+    tx: &mut Tx<'_>,
+    command: &mut StoredCommand,
+    outcome: Outcome,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let before = command.state;
+    command.state = outcome.state;
+    command.reason = outcome.reason;
+    command.metadata = outcome.metadata;
+    command.detail = outcome.detail;
+    command.dispensed = outcome.dispensed;
+    command.settled_ms = Some(now_ms);
+    let metadata = match command.metadata.is_empty() {
+        true => String::new(),
+        false => serde_json::to_string(&command.metadata).map_err(broken)?,
+    };
+    let update = sqlx::query(
+        "UPDATE commands SET state = $3, reason = $4, metadata = $5, detail = $6,
+                dispensed_mg = $7, basis = $8, settled_ms = $9
+         WHERE farm = $1 AND request_id = $2 AND state = $10",
+    )
+    .bind(command.name.farm.to_string())
+    .bind(command.name.request.to_string())
+    .bind(command.state.word())
+    .bind(command.reason.name())
+    .bind(metadata)
+    .bind(command.detail.clone())
+    .bind(command.dispensed.map(|(mg, _)| i64::from(mg)))
+    .bind(command.dispensed.map(|(_, basis)| basis.word()))
+    .bind(now_ms)
+    .bind(before.word());
+    if tx.execute(update).await? != 1 {
+        return Err(broken(format_args!("{} is not {} any more", command.name, before.word())));
+    }
+    if contradicted(command) {
+        tracing::error!(
+            command = %command.name, state = command.state.word(),
+            "alarm: the evidence contradicts what a person said"
+        );
+    }
+    let body = json!({
+        "from": before.word(),
+        "to": command.state.word(),
+        "reason": command.reason.name(),
+        "dispensed_mg": command.dispensed.map(|(mg, _)| mg),
+        "basis": command.dispensed.map(|(_, basis)| basis.word()),
+    });
+    let entry = Entry {
+        kind: "settled",
+        subject: command.name.to_string(),
+        actor: outcome.actor,
+        body,
+        time_ms: now_ms,
+    };
+    tx.audit(&command.name.farm, entry).await
+}
+
+/// Whether a person's settlement and the evidence differ.
+fn contradicted(command: &StoredCommand) -> bool {
+    use CommandState::{Applied, Expired, Partial, Rejected};
+    match (command.resolution.as_ref().map(|r| r.what.verdict), command.state) {
+        (Some(Verdict::Fed), Rejected | Expired) => true,
+        (Some(Verdict::NotFed), Applied | Partial) => true,
+        _ => false,
+    }
+}
+
+/// Ends a command as UNCERTAIN if it has no end.
+pub async fn doubt(
+    tx: &mut Tx<'_>,
+    mut command: StoredCommand,
+    reason: Reason,
+    now_ms: i64,
+) -> Result<Option<StoredCommand>, StoreError> {
+    if command.state.is_terminal() {
+        return Ok(None);
+    }
+    settle(tx, &mut command, Outcome::concluded(CommandState::Uncertain, reason), now_ms).await?;
+    Ok(Some(command))
+}
+
+/// Applies a report, its config included. Answers the command's feeder as it is then.
+pub async fn settle_reported(
+    tx: &mut Tx<'_>,
+    command: &mut StoredCommand,
+    report: &CommandReport,
+    now_ms: i64,
+) -> Result<StoredFeeder, StoreError> {
+    settle(tx, command, Outcome::reported(report, command), now_ms).await?;
+    let farm = command.name.farm.clone();
+    let mut feeder = feeder_of(tx, &farm, command).await?;
+    let is_config = command.action.kind() == ActionKind::UpdateConfig;
+    // While a config command runs, only its own outcome says what the PLC came to.
+    let (Some(config), true) = (&report.config, is_config || feeder.pending.is_none()) else {
+        return Ok(feeder);
+    };
+    let by_command = is_config && report.state == CommandState::Applied;
+    let (author, by) = match by_command {
+        true => (ConfigAuthor::Command, Some(command.name.request)),
+        false => (ConfigAuthor::Farm, None),
+    };
+    feeders::observe(tx, &farm, &mut feeder, config, author, by, now_ms).await?;
+    Ok(feeder)
+}
+
+/// The feeder of a command.
+pub async fn feeder_of(
+    tx: &mut Tx<'_>,
+    farm: &FarmId,
+    command: &StoredCommand,
+) -> Result<StoredFeeder, StoreError> {
+    let feeder = read::feeder(tx.conn(), farm, &command.feeder).await?;
+    feeder.ok_or_else(|| broken(format_args!("{} has no feeder", command.name)))
+}

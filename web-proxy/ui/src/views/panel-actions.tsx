@@ -1,0 +1,85 @@
+// The two things that are pressed: feed now, and hold or resume.
+import { useSignal } from "@preact/signals";
+import { Button } from "../components/basics";
+import { HoldSource } from "../gen/pasamanos/v1/resources_pb";
+import { t } from "../i18n";
+import { closedText } from "../i18n/words";
+import { usePanel } from "../store/panel";
+import { useSession } from "../store/session";
+import { FeedNowDialog } from "./feed-now-dialog";
+import { closesAll } from "./panel-attention";
+
+export function PanelActions() {
+  const session = useSession();
+  const { feeder, robot, closed } = usePanel();
+  const feeding = useSignal(false);
+  const shutFeed = closed("feed_now");
+  const shutHold = closed("hold");
+  const shutResume = closed("resume");
+  const busy = session.orders.own(feeder).holdOpen;
+  const held = feeder.status?.holds.some((h) => h.source === HoldSource.OPERATOR) ?? false;
+  const farmHeld = feeder.status?.holds.some((h) => h.source === HoldSource.FARM) ?? false;
+  // What closes everything, and a dose in doubt, is said above with what can be done about it.
+  const doubt = robot?.unsettledCommand === shutFeed?.metadata.command && shutFeed?.reason === "DOSE_UNSETTLED";
+  const said = shutFeed && (closesAll(shutFeed.reason) || doubt);
+  const why = said ? undefined : shutFeed;
+  return (
+    <section class="actions">
+      <div class="actions-row">
+        <Button
+          kind="primary"
+          icon="dosing"
+          wide
+          disabled={shutFeed !== undefined}
+          aria-describedby={why ? "feed-now-why" : undefined}
+          data-testid="feed-now"
+          onClick={() => {
+            feeding.value = true;
+          }}
+        >
+          {t.value.feedNow.button}
+        </Button>
+        {held ? (
+          <Button
+            icon="play"
+            wide
+            busy={busy}
+            disabled={shutResume !== undefined || busy}
+            data-testid="resume"
+            onClick={() => session.orders.resumeFeeder(feeder, "")}
+          >
+            {t.value.hold.resume}
+          </Button>
+        ) : (
+          <Button
+            kind="warn"
+            icon="held"
+            wide
+            busy={busy}
+            disabled={shutHold !== undefined || busy}
+            data-testid="hold"
+            onClick={() => session.orders.hold(feeder, "")}
+          >
+            {t.value.hold.hold}
+          </Button>
+        )}
+      </div>
+      {why && (
+        <p id="feed-now-why" class="why" data-testid="block" data-reason={why.reason}>
+          <strong>{t.value.panel.why}:</strong> {closedText(why, session.naming)}
+        </p>
+      )}
+      <p class="fine">
+        {shutHold?.reason === "NOT_OFFERED" ? t.value.panel.noHold : t.value.panel.notEmergency}
+        {farmHeld && ` ${t.value.hold.releasedAtFarm}`}
+      </p>
+      {feeding.value && (
+        <FeedNowDialog
+          onClose={() => {
+            feeding.value = false;
+          }}
+        />
+      )}
+    </section>
+  );
+}

@@ -1,0 +1,150 @@
+// What stands in the way of this feeder: the farm away, a dose in doubt, faults, holds, bad settings.
+import { useSignal } from "@preact/signals";
+import { Banner, Button } from "../components/basics";
+import { Moment, When } from "../components/moment";
+import { CommandState, type Fault, type Hold, HoldSource } from "../gen/pasamanos/v1/resources_pb";
+import { timestampMs } from "../format/time";
+import { t } from "../i18n";
+import { closedText, holdTitle } from "../i18n/words";
+import { usePanel } from "../store/panel";
+import { useSession } from "../store/session";
+import { SettleDialog } from "./settle-dialog";
+import { linkText } from "./tank-card";
+
+/** Reasons that close everything; said once at the top instead of under every button. */
+const WHOLE = ["AGENT_OFFLINE", "NEVER_CONNECTED", "LEASE_STORE_UNREACHABLE", "STREAM_BROKEN"];
+
+export const closesAll = (reason: string): boolean => WHOLE.includes(reason);
+
+export function PanelAttention() {
+  const session = useSession();
+  const { feeder, robot, closed } = usePanel();
+  const away = closed("feed_now");
+  // A PLC behind a farm PC that is away is not known to be away.
+  const link = away && closesAll(away.reason) ? undefined : linkText(robot);
+  const since = timestampMs(robot?.link?.since);
+  return (
+    <div class="attention">
+      {away && closesAll(away.reason) && (
+        <Banner tone="unknown" icon="broken" testid="refusal" reason={away.reason} title={t.value.presence[awayTitle(away.reason)]}>
+          {closedText(away, session.naming)}
+        </Banner>
+      )}
+      {link && (
+        <Banner tone="unknown" icon="broken" title={link}>
+          {since !== undefined && <Since ms={since} />} {robot?.link?.detail}
+        </Banner>
+      )}
+      <Doubt />
+      {feeder.configInvalid && (
+        <Banner tone="danger" title={t.value.tile.invalid}>
+          {t.value.panel.farmInvalid}
+        </Banner>
+      )}
+      {feeder.status?.faults.map((fault) => (
+        <FaultBanner key={fault.code} fault={fault} />
+      ))}
+      {feeder.status?.holds.map((hold) => (
+        <HoldBanner key={hold.source} hold={hold} />
+      ))}
+    </div>
+  );
+}
+
+const awayTitle = (reason: string): "offline" | "never_seen" | "unknown" =>
+  reason === "AGENT_OFFLINE" ? "offline" : reason === "NEVER_CONNECTED" ? "never_seen" : "unknown";
+
+function Since({ ms }: { ms: number }) {
+  return (
+    <span class="since">
+      <When ms={ms} /> · <Moment ms={ms} />
+    </span>
+  );
+}
+
+function FaultBanner({ fault }: { fault: Fault }) {
+  const session = useSession();
+  const { feeder, closed } = usePanel();
+  const shut = closed("reset_fault");
+  const since = timestampMs(fault.since);
+  return (
+    <Banner
+      tone="danger"
+      icon="fault"
+      title={fault.text || t.value.panel.faultCode(String(fault.code))}
+      testid="fault"
+      actions={
+        <Button
+          disabled={shut !== undefined}
+          data-testid={`reset-fault-${fault.code}`}
+          onClick={() => session.orders.resetFault(feeder, fault.code, "")}
+        >
+          {t.value.panel.resetFault}
+        </Button>
+      }
+    >
+      {t.value.panel.faultCode(String(fault.code))} {since !== undefined && <Since ms={since} />}
+      {shut && !closesAll(shut.reason) && <p>{closedText(shut, session.naming)}</p>}
+    </Banner>
+  );
+}
+
+function HoldBanner({ hold }: { hold: Hold }) {
+  const h = t.value.hold;
+  const since = timestampMs(hold.since);
+  const byPerson = hold.source === HoldSource.OPERATOR && hold.author !== "";
+  const where = hold.source === HoldSource.FARM ? h.releasedAtFarm : RELEASED_BY_ITSELF.includes(hold.source) ? h.releasedByItself : "";
+  return (
+    <Banner tone="warn" icon="held" testid="hold-info" title={byPerson ? h.heldBy(hold.author) : `${t.value.state.held}: ${holdTitle(hold)}`}>
+      {hold.author !== "" && !byPerson && <span>{h.by(hold.author)} · </span>}
+      {since !== undefined && <Since ms={since} />}
+      {hold.note !== "" && <p class="quote">“{hold.note}”</p>}
+      {where !== "" && <p>{where}</p>}
+    </Banner>
+  );
+}
+
+const RELEASED_BY_ITSELF = [HoldSource.INTERLOCK, HoldSource.DAILY_CAP, HoldSource.ENVELOPE];
+
+/** A dose whose fate nobody knows locks its robot until a person says what they saw. */
+function Doubt() {
+  const session = useSession();
+  const { feeder, robot } = usePanel();
+  const settling = useSignal(false);
+  const name = robot?.unsettledCommand ?? "";
+  const command = session.farm.value?.commands.get(name)?.value;
+  // A dose that runs is not in doubt. One that the watch does not show is read by the dialog.
+  if (name === "" || (command && command.state !== CommandState.UNCERTAIN)) return null;
+  const elsewhere = command !== undefined && command.feeder !== feeder.name;
+  return (
+    <>
+      <Banner
+        tone="danger"
+        icon="unknown"
+        title={t.value.tile.inDoubt}
+        testid="doubt"
+        actions={
+          <Button
+            kind="danger"
+            data-testid="settle"
+            onClick={() => {
+              settling.value = true;
+            }}
+          >
+            {t.value.settle.open}
+          </Button>
+        }
+      >
+        {elsewhere ? `${session.naming(command.feeder)}: ${t.value.settle.otherRobot}` : t.value.settle.counts}
+      </Banner>
+      {settling.value && (
+        <SettleDialog
+          name={name}
+          onClose={() => {
+            settling.value = false;
+          }}
+        />
+      )}
+    </>
+  );
+}
