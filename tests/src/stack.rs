@@ -279,6 +279,15 @@ impl Stack {
         Ok(lines)
     }
 
+    /// How many doses by command the simulated PLC physically started.
+    ///
+    /// # Errors
+    /// If the ledger cannot be read.
+    pub fn doses_started(&self) -> anyhow::Result<usize> {
+        let ledger = self.sim_ledger()?;
+        Ok(ledger.iter().filter(|l| l["cause"] == "command" && l["event"] == "start").count())
+    }
+
     /// The first feeder by name.
     ///
     /// # Errors

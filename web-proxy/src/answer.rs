@@ -3,10 +3,10 @@
 //! hyper reads it one frame at a time, as the client takes them: nothing is queued here.
 
 use std::{
-    convert::Infallible,
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -16,34 +16,62 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
 
-/// The answer, on its way to the client: always ends with a status.
+/// How long an ended answer may take to complete the message that it is in.
+const MESSAGE_GRACE: Duration = Duration::from_secs(1);
+
+/// The answer, on its way to the client.
 pub struct Answer<B, G> {
     /// The server's body and what is held while it lasts; dropping them resets the server's stream.
     open: Option<(B, G)>,
-    deadline: Option<Pin<Box<Sleep>>>,
-    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Where the messages begin and end, if the status will stand among them.
+    frames: Option<Frames>,
     status_in_headers: bool,
+    limit: Option<Pin<Box<Sleep>>>,
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Set once a limit was met: the status to end with at the end of the message.
+    ending: Option<Status>,
+}
+
+/// What an answer is, and what bounds it.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// grpc-web: the status is written into the body, so it must not split a message.
+    pub status_in_body: bool,
+    /// The status stands in the headers, and no trailers will come.
+    pub status_in_headers: bool,
+    /// When the call's time is over.
+    pub deadline: Option<Instant>,
+    /// The shutdown's word to streams.
+    pub stop: CancellationToken,
 }
 
 impl<B, G> Answer<B, G> {
-    /// `held` is dropped when the answer ends; `status_in_headers` says that no trailers will come.
-    pub fn new(
-        inner: B,
-        held: G,
-        deadline: Option<Instant>,
-        stop: CancellationToken,
-        status_in_headers: bool,
-    ) -> Self {
+    /// `held` is dropped when the answer ends.
+    pub fn new(inner: B, held: G, bounds: Bounds) -> Self {
         Self {
             open: Some((inner, held)),
-            deadline: deadline.map(|at| Box::pin(sleep_until(at))),
-            stop: Box::pin(stop.cancelled_owned()),
-            status_in_headers,
+            frames: bounds.status_in_body.then(Frames::default),
+            status_in_headers: bounds.status_in_headers,
+            limit: bounds.deadline.map(|at| Box::pin(sleep_until(at))),
+            stop: Box::pin(bounds.stop.cancelled_owned()),
+            ending: None,
         }
     }
 
-    fn end(&mut self, status: &Status) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn between_messages(&self) -> bool {
+        self.frames.as_ref().is_none_or(Frames::between_messages)
+    }
+
+    fn poll_limit(&mut self, cx: &mut Context<'_>) -> bool {
+        self.limit.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready())
+    }
+
+    /// The end, as trailers; within a message there is no place for them, and the stream breaks.
+    fn end(&mut self, status: Status) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         self.open = None;
+        if !self.between_messages() {
+            return Poll::Ready(Some(Err(status)));
+        }
         let mut trailers = HeaderMap::new();
         if status.add_header(&mut trailers).is_err() {
             // Texts of ours are plain ASCII, so this does not happen; the code alone always fits.
@@ -59,37 +87,52 @@ where
     G: Unpin,
 {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = Status;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
+        // The limits come before the body, or a stream that always has a frame would outlive them.
+        if this.ending.is_none() {
+            if this.poll_limit(cx) {
+                this.ending = Some(too_late());
+            } else if this.stop.as_mut().poll(cx).is_ready() {
+                this.ending = Some(stopping());
+            }
+            if this.ending.is_some() {
+                this.limit = Some(Box::pin(sleep_until(Instant::now() + MESSAGE_GRACE)));
+            }
+        }
+        let over = this.ending.is_some() && (this.between_messages() || this.poll_limit(cx));
+        if over && let Some(status) = this.ending.take() {
+            return this.end(status);
+        }
+
         let Some((inner, _)) = &mut this.open else { return Poll::Ready(None) };
-
-        // Both limits come before the body, or a stream that always has a frame would outlive them.
-        if this.deadline.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready()) {
-            return this.end(&Status::deadline_exceeded("the call's time is over"));
-        }
-        if this.stop.as_mut().poll(cx).is_ready() {
-            return this.end(&stopping());
-        }
-
         match ready!(Pin::new(inner).poll_frame(cx)) {
-            Some(Ok(frame)) => match frame.trailers_ref() {
-                Some(trailers) if !trailers.contains_key(Status::GRPC_STATUS) => this.end(&lost()),
-                Some(_) => {
-                    this.open = None;
-                    Poll::Ready(Some(Ok(frame)))
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(mut data) => {
+                    if let Some(frames) = &mut this.frames {
+                        let rest_of_message = this.ending.is_some();
+                        data.truncate(frames.pass(&data, rest_of_message));
+                    }
+                    Poll::Ready(Some(Ok(Frame::data(data))))
                 }
-                None => Poll::Ready(Some(Ok(frame))),
+                Err(frame) => match frame.trailers_ref() {
+                    Some(trailers) if trailers.contains_key(Status::GRPC_STATUS) => {
+                        this.open = None;
+                        Poll::Ready(Some(Ok(frame)))
+                    }
+                    _ => this.end(lost()),
+                },
             },
             None if this.status_in_headers => {
                 this.open = None;
                 Poll::Ready(None)
             }
-            Some(Err(_)) | None => this.end(&lost()),
+            Some(Err(_)) | None => this.end(lost()),
         }
     }
 
@@ -100,6 +143,51 @@ where
             None => true,
         }
     }
+}
+
+/// Follows the five-byte prefixes (a flag and a length) through a stream of bytes.
+#[derive(Debug, Default)]
+struct Frames {
+    prefix: [u8; 5],
+    /// How much of the prefix was seen.
+    seen: usize,
+    /// What is left of the message after its prefix.
+    left: usize,
+}
+
+impl Frames {
+    fn between_messages(&self) -> bool {
+        self.seen == 0 && self.left == 0
+    }
+
+    /// Passes over the bytes, or only over those that complete the message; says how many.
+    fn pass(&mut self, bytes: &[u8], rest_of_message: bool) -> usize {
+        let mut at = 0;
+        while at < bytes.len() {
+            if rest_of_message && self.between_messages() {
+                break;
+            }
+            if self.left > 0 {
+                let step = self.left.min(bytes.len() - at);
+                self.left -= step;
+                at += step;
+                continue;
+            }
+            self.prefix[self.seen] = bytes[at];
+            self.seen += 1;
+            at += 1;
+            if let (5, [_, length @ ..]) = (self.seen, self.prefix) {
+                self.seen = 0;
+                self.left = u32::from_be_bytes(length) as usize;
+            }
+        }
+        at
+    }
+}
+
+/// What a call gets whose time is over.
+pub fn too_late() -> Status {
+    Status::deadline_exceeded("the call's time is over; it may have been carried out")
 }
 
 /// What a call gets that the shutdown ends.
@@ -126,29 +214,40 @@ mod tests {
     use super::*;
     use crate::script::{Script, Then, data, script, trailers};
 
-    fn answer(inner: Script) -> Answer<Script, ()> {
-        Answer::new(inner, (), None, CancellationToken::new(), false)
+    /// One message in its frame.
+    const MESSAGE: &str = "\0\0\0\0\x0bhello world";
+
+    fn bounds() -> Bounds {
+        Bounds {
+            status_in_body: true,
+            status_in_headers: false,
+            deadline: None,
+            stop: CancellationToken::new(),
+        }
     }
 
-    async fn code(body: Answer<Script, ()>) -> Option<Code> {
+    fn answer(inner: Script) -> Answer<Script, ()> {
+        Answer::new(inner, (), bounds())
+    }
+
+    async fn code<G: Unpin>(body: Answer<Script, G>) -> Option<Code> {
         let collected = body.collect().await.unwrap();
         collected.trailers().and_then(Status::from_header_map).map(|status| status.code())
     }
 
     #[tokio::test]
     async fn trailers_of_the_server_pass() {
-        assert_eq!(
-            code(answer(script([data("a"), trailers("7")], Then::End))).await.unwrap(),
-            Code::PermissionDenied
-        );
+        let body = answer(script([data(MESSAGE), trailers("7")], Then::End));
+
+        assert_eq!(code(body).await, Some(Code::PermissionDenied));
     }
 
     #[tokio::test]
     async fn an_answer_without_status_becomes_unavailable() {
-        let cut = script([data("a")], Then::End);
-        let broken = script([data("a"), Err(Status::internal("h2: secret detail"))], Then::End);
+        let cut = script([data(MESSAGE)], Then::End);
+        let broken = script([data(MESSAGE), Err(Status::internal("h2: a secret"))], Then::End);
         let empty = script([], Then::End);
-        let strange = script([data("a"), Ok(Frame::trailers(HeaderMap::new()))], Then::End);
+        let strange = script([data(MESSAGE), Ok(Frame::trailers(HeaderMap::new()))], Then::End);
 
         for inner in [cut, broken, empty, strange] {
             let body = answer(inner);
@@ -161,8 +260,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_status_is_never_written_into_a_message() {
+        let part = &MESSAGE[..7];
+        let mut in_body = answer(script([data(part)], Then::End));
+        assert_eq!(in_body.frame().await.unwrap().unwrap().into_data().unwrap(), part);
+        assert!(in_body.frame().await.unwrap().is_err(), "the stream breaks instead");
+        assert!(in_body.frame().await.is_none());
+
+        // Trailers of HTTP/2 stand beside the body.
+        let apart = Bounds { status_in_body: false, ..bounds() };
+        let body = Answer::new(script([data(part)], Then::End), (), apart);
+        assert_eq!(code(body).await, Some(Code::Unavailable));
+    }
+
+    #[tokio::test]
     async fn a_status_in_the_headers_needs_no_trailers() {
-        let body = Answer::new(script([], Then::End), (), None, CancellationToken::new(), true);
+        let in_headers = Bounds { status_in_headers: true, ..bounds() };
+        let body = Answer::new(script([], Then::End), (), in_headers);
 
         assert!(body.is_end_stream());
         assert_eq!(code(body).await, None);
@@ -170,10 +284,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_deadline_ends_a_silent_stream_and_a_flooding_one() {
-        for then in [Then::Silence, Then::Flood] {
+        for then in [Then::Silence, Then::Flood(MESSAGE)] {
             let deadline = Instant::now() + Duration::from_millis(300);
-            let inner = script([data("a")], then);
-            let mut body = Answer::new(inner, (), Some(deadline), CancellationToken::new(), false);
+            let limited = Bounds { deadline: Some(deadline), ..bounds() };
+            let mut body = Answer::new(script([data(MESSAGE)], then), (), limited);
 
             let status = loop {
                 // The flood never waits; the clock of the test moves only when something does.
@@ -191,11 +305,42 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_answer_that_is_stopped_within_a_message_completes_it_and_no_more() {
+        let (first, second) = MESSAGE.split_at(7);
+        let rest_and_next: &'static str = [second, MESSAGE].concat().leak();
+        let bounds = bounds();
+        let stop = bounds.stop.clone();
+        let frames = [data(first), data(rest_and_next)];
+        let mut body = Answer::new(script(frames, Then::Flood(MESSAGE)), (), bounds);
+
+        body.frame().await.unwrap().unwrap();
+        stop.cancel();
+
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), second);
+        let last = body.frame().await.unwrap().unwrap();
+        assert_eq!(last.trailers_ref().unwrap()[Status::GRPC_STATUS], "14");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_stopped_within_a_message_does_not_wait_for_ever() {
+        let bounds = bounds();
+        let stop = bounds.stop.clone();
+        let mut body = Answer::new(script([data(&MESSAGE[..7])], Then::Silence), (), bounds);
+
+        body.frame().await.unwrap().unwrap();
+        stop.cancel();
+        let started = Instant::now();
+
+        assert!(body.frame().await.unwrap().is_err());
+        assert_eq!(started.elapsed().as_secs(), MESSAGE_GRACE.as_secs());
+    }
+
+    #[tokio::test]
     async fn what_an_answer_holds_is_released_at_its_end() {
-        let stop = CancellationToken::new();
-        let held = CancellationToken::new();
-        let inner = script([data("a")], Then::Silence);
-        let mut body = Answer::new(inner, held.clone().drop_guard(), None, stop.clone(), false);
+        let bounds = bounds();
+        let (stop, held) = (bounds.stop.clone(), CancellationToken::new());
+        let inner = script([data(MESSAGE)], Then::Silence);
+        let mut body = Answer::new(inner, held.clone().drop_guard(), bounds);
 
         body.frame().await.unwrap().unwrap();
         assert!(!held.is_cancelled());
@@ -205,5 +350,21 @@ mod tests {
         assert_eq!(last.trailers_ref().unwrap()[Status::GRPC_STATUS], "14");
         assert!(held.is_cancelled());
         assert!(body.is_end_stream());
+    }
+
+    #[test]
+    fn messages_are_followed_however_they_are_cut() {
+        let stream = ["\0\0\0\0\0", MESSAGE, MESSAGE].concat();
+        let ends = [0, 5, 5 + MESSAGE.len(), stream.len()];
+
+        for size in 1..=stream.len() {
+            let (mut frames, mut at) = (Frames::default(), 0);
+            for chunk in stream.as_bytes().chunks(size) {
+                assert_eq!(frames.between_messages(), ends.contains(&at), "{size} {at}");
+                assert_eq!(frames.pass(chunk, false), chunk.len());
+                at += chunk.len();
+            }
+            assert!(frames.between_messages());
+        }
     }
 }

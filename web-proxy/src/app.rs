@@ -62,6 +62,7 @@ impl App {
         }
 
         policy::normalise(request.headers_mut(), protocol);
+        request.extensions_mut().insert(protocol);
         let mut response = match self.calls.clone().oneshot(request).await {
             Ok(response) => response,
             Err(never) => match never {},

@@ -19,9 +19,9 @@ use tonic::{Status, body::Body};
 use tower::Service;
 
 use crate::{
-    answer::{self, Answer},
+    answer::{self, Answer, Bounds},
     headers,
-    policy::Policy,
+    policy::{Policy, Protocol},
     question::{Fault, Question},
     stop::Stages,
     timeout,
@@ -64,10 +64,7 @@ impl Forward {
         let (stop, patience) = (self.stages.calls.clone(), deadline.unwrap_or(now + PATIENCE));
         tokio::select! {
             biased;
-            () = sleep_until(patience) => Err(Status::deadline_exceeded(match deadline {
-                Some(_) => "the call's time is over",
-                None => "the server did not answer in time",
-            })),
+            () = sleep_until(patience) => Err(answer::too_late()),
             () = stop.cancelled() => Err(answer::stopping()),
             answer = self.pass(call, deadline) => answer,
         }
@@ -82,17 +79,27 @@ impl Forward {
         // Ends the request's body with the call, however the call ends: while a client keeps its
         // side open, dropping the answer alone would not reset the stream.
         let guard = over.clone().drop_guard();
+        let web = call.extensions().get() != Some(&Protocol::Grpc);
         let mut call = self.outward(call, over, Arc::clone(&fault))?;
 
         for _ in 0..ATTEMPTS {
             let lease = self.upstream.acquire().await.map_err(no_connection)?;
             if let Some(deadline) = deadline {
                 let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Err(answer::too_late());
+                }
                 call.headers_mut().insert(timeout::GRPC_TIMEOUT, timeout::format(left));
             }
             match lease.send(call).await {
                 Ok((answer, place)) => {
-                    return inward(answer, (place, guard), deadline, self.stages.streams);
+                    let bounds = Bounds {
+                        status_in_body: web,
+                        status_in_headers: answer.headers().contains_key(Status::GRPC_STATUS),
+                        deadline,
+                        stop: self.stages.streams,
+                    };
+                    return inward(answer, (place, guard), bounds);
                 }
                 Err(SendError::Unsent(unsent)) => call = *unsent,
                 Err(SendError::Failed(error)) => {
@@ -132,8 +139,7 @@ impl Forward {
 fn inward(
     answer: Response<Incoming>,
     held: (Place, tokio_util::sync::DropGuard),
-    deadline: Option<Instant>,
-    stop: CancellationToken,
+    bounds: Bounds,
 ) -> Result<Response<Body>, Status> {
     let grpc = answer
         .headers()
@@ -144,8 +150,7 @@ fn inward(
         return Err(Status::unavailable("the server did not answer as a gRPC server"));
     }
 
-    let status_in_headers = answer.headers().contains_key(Status::GRPC_STATUS);
-    Ok(answer.map(|inner| Body::new(Answer::new(inner, held, deadline, stop, status_in_headers))))
+    Ok(answer.map(|inner| Body::new(Answer::new(inner, held, bounds))))
 }
 
 fn no_connection(reason: NoConnection) -> Status {

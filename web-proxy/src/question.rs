@@ -136,7 +136,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_question_is_bounded() {
-        let (body, _, fault) = question(script([], Then::Flood));
+        let (body, _, fault) = question(script([], Then::Flood("more")));
 
         assert!(body.collect().await.is_err());
         assert_eq!(fault.get().unwrap().code(), Code::ResourceExhausted);

@@ -21,7 +21,7 @@ pub struct Script {
 
 pub enum Then {
     End,
-    Flood,
+    Flood(&'static str),
     Silence,
 }
 
@@ -36,7 +36,7 @@ impl Body for Script {
         match (self.frames.pop_front(), &self.then) {
             (Some(frame), _) => Poll::Ready(Some(frame)),
             (None, Then::End) => Poll::Ready(None),
-            (None, Then::Flood) => Poll::Ready(Some(data("again"))),
+            (None, Then::Flood(text)) => Poll::Ready(Some(data(text))),
             (None, Then::Silence) => Poll::Pending,
         }
     }

@@ -171,11 +171,8 @@ async fn a_browser_that_leaves_cancels_its_call_at_the_server() {
     let proxy = Running::before(upstream.addr).await;
 
     for http2 in [false, true] {
-        let mut client = if http2 {
-            Client::http2(proxy.addr).await
-        } else {
-            Client::http1(proxy.addr).await
-        };
+        let mut client =
+            if http2 { Client::http2(proxy.addr).await } else { Client::http1(proxy.addr).await };
         let stream = client.open("Ticks", &[], "").await;
         assert!(matches!(upstream.event().await, Event::Called(_)));
         drop((stream, client));

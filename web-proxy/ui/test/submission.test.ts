@@ -1,7 +1,7 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { failure } from "../mock/backend";
-import { type Calls, LOST_AFTER_MS, Submission } from "../src/api/submission";
+import { type Calls, LOST_AFTER_MS, type Step, Submission } from "../src/api/submission";
 import { realTimers } from "../src/api/timers";
 import { RetryInfoSchema } from "../src/gen/google/rpc/error_details_pb";
 import { type Command, CommandState } from "../src/gen/pasamanos/v1/resources_pb";
@@ -14,7 +14,7 @@ const network = () => new ConnectError("fetch failed", Code.Unavailable);
 describe("an order", () => {
   let send: ReturnType<typeof vi.fn<Calls["send"]>>;
   let get: ReturnType<typeof vi.fn<Calls["get"]>>;
-  let known: ReturnType<typeof vi.fn>;
+  let known: ReturnType<typeof vi.fn<(step: Step) => void>>;
   let made: Submission[];
 
   const begin = (more = {}) => {
