@@ -182,6 +182,7 @@ impl Journal {
 
     /// Writes what was left to be done and ends the owner.
     pub(crate) async fn close(&self) {
+        let _still = self.clock.still();
         let (reply, done) = oneshot::channel();
         if self.jobs.send(Job::Close(reply)).await.is_ok() {
             let _ended = done.await;

@@ -5,6 +5,7 @@
 //! transaction per promise. A robot's ledger is the journal's memory of it.
 
 pub mod agent;
+pub mod check;
 pub mod clock;
 pub mod config;
 pub mod driver;
@@ -27,6 +28,11 @@ mod session;
 mod status;
 mod supervisor;
 mod transport;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use pasamanos_agent::check;
 use pasamanos_agent::config::{self, Overrides};
 use pasamanos_agent::telemetry::{self, LogFormat};
 use pasamanos_agent::{Agent, Settings};
@@ -71,7 +72,7 @@ fn main() -> ExitCode {
     // Two threads: the farm PC has other work, and a stuck driver must not stop the heartbeat.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        .max_blocking_threads(4)
+        .max_blocking_threads(32)
         .thread_stack_size(1024 * 1024)
         .enable_all()
         .build();
@@ -88,7 +89,11 @@ async fn start(cli: Cli) -> ExitCode {
         Err(e) => return fail(&e.to_string()),
     };
     match cli.command.unwrap_or(Command::Run) {
-        Command::Check => fail("not yet"),
+        Command::Check => match check::run(&config, &mut std::io::stdout()).await {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(e) => fail(&e.to_string()),
+        },
         Command::ResetEnvelope { feeder } => {
             match pasamanos_agent::reset_envelope(&config.data_dir, feeder.as_deref()).await {
                 Ok(()) => ExitCode::SUCCESS,

@@ -236,14 +236,12 @@ impl Drive {
     /// What the history says of a sequence that was passed.
     fn passed(&self, job: &Job, history: &[SlotResult]) -> Settled {
         match history.iter().find(|r| r.sequence == self.mine.sequence) {
-            // The history does not tell dose and fence apart: the fence bears the token too.
-            Some(r) if r.state == SlotState::Done && r.dispensed_mg == 0 => {
+            Some(r) if r.token != self.mine.token || r.op != SlotOp::Dose => {
                 Settled::nothing(Verdict::expired())
             }
-            Some(r) if r.token == self.mine.token && r.state != SlotState::Started => {
+            Some(r) if r.state != SlotState::Started => {
                 self.ended(job, r.state, 0, r.dispensed_mg)
             }
-            Some(r) if r.token != self.mine.token => Settled::nothing(Verdict::expired()),
             _ => self.unknown(
                 Verdict::uncertain(Reason::AgentLost)
                     .detail("the PLC keeps no result of this dose any more"),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pasamanos_agent::driver::{self, DriverError, SlotState, slot_reason};
+use pasamanos_agent::driver::{self, ConfigReading, DriverError, SlotState, slot_reason};
 use pasamanos_proto::model::FieldSet;
 use pasamanos_proto::pb::{LinkState, ReadingKind};
 use serde_json::json;
@@ -25,15 +25,7 @@ async fn a_write_that_timed_out_lands_later_and_once() {
         let sent = rig.driver.submit(&rig.robot, &block).await.unwrap_err();
         assert!(!matches!(sent, DriverError::Config(_) | DriverError::BadData(_)), "{sent}");
         plc.signal("-CONT");
-        let mut seen = None;
-        for _ in 0..100 {
-            seen = rig.status().await.feeders[0].held;
-            if seen == Some(true) {
-                break;
-            }
-            sleep(Duration::from_millis(100)).await;
-        }
-        assert_eq!(seen, Some(true), "{kind:?}: the hold that timed out is there");
+        rig.until("held by the write that timed out", |s| s.feeders[0].held == Some(true)).await;
         // Held when it landed, so it was refused; a fence or nothing has to follow, never a repeat.
         assert!(rig.executions().len() <= 1);
         rig.driver.shutdown().await;
@@ -127,16 +119,14 @@ async fn lost_memory_shows_as_a_new_epoch() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_config_that_the_plc_takes_back_is_seen() {
     let rig = Rig::new(Kind::Block).await;
-    rig.plc.as_ref().unwrap().control(&json!({"op": "lie", "kind": "revert_after_scans", "n": 4, "feeder": "R01"}));
+    rig.plc.as_ref().unwrap().control(&json!({"op": "lie", "kind": "revert_after_scans", "n": 10, "feeder": "R01"}));
     let base = rig.driver.read_config(&rig.feeder).await.unwrap();
     let mut new = base.config.valid().unwrap().clone();
     new.portion_mg = Some(4_000);
     rig.driver.write_config(&rig.feeder, &base, &new, &FieldSet::all()).await.unwrap();
-    sleep(Duration::from_millis(100)).await;
-    sleep(rig.driver.traits(&rig.robot).dwell).await;
-    sleep(Duration::from_millis(200)).await;
-    let read = rig.driver.read_config(&rig.feeder).await.unwrap();
-    assert_eq!(read.config, base.config);
+    let taken = |c: &ConfigReading| c.config != base.config;
+    rig.config_until("taken", taken).await;
+    rig.config_until("taken back", |c| c.config == base.config).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -147,23 +137,20 @@ async fn a_raw_value_of_the_farm_and_a_fault_and_a_bad_probe_are_shown_as_such()
     plc.control(&json!({"op": "fault", "robot": "R01", "code": 2}));
     plc.control(&json!({"op": "local", "robot": "R01", "on": true}));
     plc.control(&json!({"op": "set", "tag": "R01.Oxygen", "value": "NaN"}));
-    sleep(Duration::from_millis(300)).await;
-    assert_eq!(rig.driver.read_config(&rig.feeder).await.unwrap().config.valid(), None);
-    let status = rig.status().await;
-    assert!(status.local);
+    rig.config_until("raw", |c| c.config.valid().is_none()).await;
+    let status = rig.until("local and faulty", |s| s.local && !s.faults.is_empty()).await;
     assert_eq!((status.faults[0].code, status.faults[0].text.as_str()), (2, "Jam"));
     let oxygen = |k| status.readings.iter().find(move |r| r.kind == k).unwrap();
     assert!(!oxygen(ReadingKind::DissolvedOxygenUgPerL).good);
     assert!(oxygen(ReadingKind::WaterTemperatureMillicelsius).good);
     assert_eq!(oxygen(ReadingKind::WaterTemperatureMillicelsius).value, 18_500);
     plc.control(&json!({"op": "local", "robot": "R01", "on": false}));
-    sleep(Duration::from_millis(150)).await;
+    rig.until("remote", |s| !s.local).await;
     rig.driver.reset_fault(&rig.feeder, 1).await.unwrap();
     sleep(Duration::from_millis(200)).await;
     assert_eq!(rig.status().await.faults.len(), 1, "another fault than the one seen is not reset");
     rig.driver.reset_fault(&rig.feeder, 2).await.unwrap();
-    sleep(Duration::from_millis(200)).await;
-    assert_eq!(rig.status().await.faults, []);
+    rig.until("healthy", |s| s.faults.is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

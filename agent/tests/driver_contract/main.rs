@@ -10,7 +10,7 @@ mod sim;
 
 use std::time::Duration;
 
-use pasamanos_agent::driver::{DriverError, SlotBlock, SlotOp, SlotState, slot_reason};
+use pasamanos_agent::driver::{ConfigReading, DriverError, SlotBlock, SlotOp, SlotState, slot_reason};
 use pasamanos_proto::model::{ConfigField, FieldSet, Mode};
 use tokio::time::sleep;
 
@@ -108,7 +108,7 @@ async fn a_hold_ends_a_dose_and_resume_allows_the_next(kind: Kind) {
     let block = rig.next_dose(20_000, 9).await;
     rig.driver.submit(&rig.robot, &block).await.unwrap();
     rig.wait("started", |s| s.last_sequence == block.sequence).await;
-    assert!(rig.status().await.feeders[0].dosing);
+    rig.until("dosing", |s| s.feeders[0].dosing).await;
     sleep(Duration::from_millis(600)).await;
     for _ in 0..2 {
         rig.driver.hold(&rig.feeder).await.unwrap();
@@ -116,20 +116,14 @@ async fn a_hold_ends_a_dose_and_resume_allows_the_next(kind: Kind) {
     let ended = rig.wait("aborted", |s| s.state == SlotState::Aborted).await;
     assert!((100..15_000).contains(&ended.dispensed_mg), "{ended:?}");
     assert_eq!(ended.reason, slot_reason::HELD);
-    let status = rig.status().await;
-    assert_eq!((status.feeders[0].held, status.feeders[0].dosing), (Some(true), false));
+    rig.until("held", |s| s.feeders[0].held == Some(true) && !s.feeders[0].dosing).await;
     assert_eq!(rig.executions()[0].dispensed_mg, Some(ended.dispensed_mg.into()));
     if kind != Kind::Scalar {
         let refused = rig.dose(1_000, 10).await;
         assert_eq!((refused.state, refused.reason), (SlotState::Rejected, slot_reason::HELD));
     }
     rig.driver.resume(&rig.feeder).await.unwrap();
-    for _ in 0..40 {
-        if rig.status().await.feeders[0].held == Some(false) {
-            break;
-        }
-        sleep(Duration::from_millis(50)).await;
-    }
+    rig.until("resumed", |s| s.feeders[0].held == Some(false)).await;
     assert_eq!(rig.dose(500, 11).await.state, SlotState::Done);
 }
 
@@ -144,9 +138,7 @@ async fn a_config_is_written_and_read_back(kind: Kind) {
     let fields: FieldSet = [ConfigField::Portion, ConfigField::Interval].into_iter().collect();
     rig.driver.write_config(&rig.feeder, &base, &new, &fields).await.unwrap();
     new.daily_cap_mg = old.daily_cap_mg;
-    sleep(rig.driver.traits(&rig.robot).dwell).await;
-    let read = rig.driver.read_config(&rig.feeder).await.unwrap();
-    assert_eq!(read.config.valid(), Some(&new));
+    let read = rig.config_until("written", |c| c.config.valid() == Some(&new)).await;
     if kind != Kind::Scalar {
         assert_eq!(read.revision, base.revision.map(|r| r + 1));
         assert_eq!(read.plc_epoch, base.plc_epoch);
@@ -160,9 +152,8 @@ async fn a_farm_edit_is_seen_and_a_stale_write_changes_nothing(kind: Kind) {
     let rig = Rig::new(kind).await;
     let base = rig.driver.read_config(&rig.feeder).await.unwrap();
     rig.edit_at_farm(2_100).await;
-    sleep(Duration::from_millis(200)).await;
-    let edited = rig.driver.read_config(&rig.feeder).await.unwrap();
-    assert_eq!(edited.config.valid().unwrap().portion_mg, Some(2_100));
+    let is_edited = |c: &ConfigReading| c.config.valid().unwrap().portion_mg == Some(2_100);
+    let edited = rig.config_until("edited", is_edited).await;
     if kind == Kind::Scalar {
         return; // Plain tags cannot know what a write was based on: the caller compares.
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pasamanos_agent::config::{Config, Overrides, parse};
 use pasamanos_agent::driver::{
-    self, Driver, DriverError, RobotSnapshot, Slot, SlotBlock, SlotOp, SlotState,
+    self, ConfigReading, Driver, DriverError, RobotSnapshot, Slot, SlotBlock, SlotOp, SlotState,
 };
 use pasamanos_proto::model::{FeederId, RobotId};
 use pasamanos_proto::pb::LinkState;
@@ -179,6 +179,34 @@ impl Rig {
             }
         }
         panic!("never readable again");
+    }
+
+    /// Waits for a snapshot of which this is true.
+    pub async fn until(&self, what: &str, is: impl Fn(&RobotSnapshot) -> bool) -> RobotSnapshot {
+        let mut last = None;
+        for _ in 0..200 {
+            let status = self.status().await;
+            if is(&status) {
+                return status;
+            }
+            last = Some(status);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("never {what}: {last:?}");
+    }
+
+    /// Waits for a config of which this is true.
+    pub async fn config_until(&self, what: &str, is: impl Fn(&ConfigReading) -> bool) -> ConfigReading {
+        let mut last = None;
+        for _ in 0..200 {
+            let reading = self.driver.read_config(&self.feeder).await.unwrap();
+            if is(&reading) {
+                return reading;
+            }
+            last = Some(reading);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("never {what}: {last:?}");
     }
 
     pub async fn slot(&self) -> Slot {

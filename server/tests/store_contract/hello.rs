@@ -1,7 +1,7 @@
 //! What a hello does: epochs, inventory, and the end of every command of older epochs.
 
 use pasamanos_proto::model::{
-    CommandState, FeederConfig, Hello, ObservedConfig, Reason, Resolve, RobotSlot, Verdict,
+    CommandState, ConfigField, FeederConfig, Hello, ObservedConfig, Reason, Resolve, RobotSlot, Verdict,
 };
 use pasamanos_proto::pb::ConfigAuthor;
 use pasamanos_server::domain::ports::{
@@ -45,7 +45,10 @@ pub async fn the_inventory_makes_version_one(store: &dyn Store) {
     let (number, hash) = version.etag.split_once('-').expect("v1-hash");
     assert_eq!((number, hash.len()), ("v1", 8));
     assert_eq!(feeder.limits, inventory(3).feeders[0].limits);
-    assert_eq!(feeder.capabilities, inventory(3).feeders[0].capabilities);
+    for field in ConfigField::ALL {
+        let told = &inventory(3).feeders[0].capabilities;
+        assert_eq!(feeder.capabilities.field(field), told.field(field), "{field:?}");
+    }
     // A hello that says the same makes nothing new; what is missing stays.
     let mut fewer = hello(1);
     fewer.inventory.feeders.truncate(1);

@@ -82,7 +82,7 @@ impl Demo {
         let data = dir.join("server");
         let server_bin = paths::binary("pasamanos-server")?;
         for args in [
-            ["farm", "add", "demo", "--zone", "America/Santiago"].as_slice(),
+            ["farm", "add", "demo", "--zone", "America/Guayaquil"].as_slice(),
             &["agent", "add", "farms/demo/agents/farm-pc"],
         ] {
             let out = Command::new(&server_bin).args(args).arg("--data-dir").arg(&data).output().await?;

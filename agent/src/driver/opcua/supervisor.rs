@@ -57,8 +57,9 @@ impl Supervisor {
                     let live = Arc::new(live);
                     let since = clock::monotonic_ms();
                     tracing::info!(plc = %self.plc, url = %self.of.url, "plc.connected");
-                    self.say(LinkState::Up, "connected");
+                    // The connection first: who sees the link up may use it at once.
                     self.live.send_replace(Some(live.clone()));
+                    self.say(LinkState::Up, "connected");
                     let why = tokio::select! {
                         () = self.stop.cancelled() => None,
                         why = self.watch_over(&live) => Some(why),

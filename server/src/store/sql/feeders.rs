@@ -106,13 +106,21 @@ pub async fn take_inventory(
             version: old.as_ref().and_then(|f| f.version.clone()),
             pending: old.as_ref().and_then(|f| f.pending),
         };
-        if old.as_ref() != Some(&feeder) {
+        if !old.is_some_and(|old| same(&old, &feeder)) {
             upsert(tx, farm, &feeder).await?;
         }
         have.insert(feeder.id.clone(), feeder);
     }
     have.retain(|_, f| f.agent == agent.agent);
     Ok(have)
+}
+
+/// Whether a row says all that an inventory does. Compared as they are stored: a capability that is
+/// not named and one that is absent are one.
+fn same(a: &StoredFeeder, b: &StoredFeeder) -> bool {
+    (&a.robot, &a.tank, &a.display_name, &a.limits)
+        == (&b.robot, &b.tank, &b.display_name, &b.limits)
+        && pb::Capabilities::from(&a.capabilities) == pb::Capabilities::from(&b.capabilities)
 }
 
 async fn upsert(tx: &mut Tx<'_>, farm: &FarmId, f: &StoredFeeder) -> Result<(), StoreError> {

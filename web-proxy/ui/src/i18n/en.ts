@@ -414,6 +414,7 @@ export const en = {
   /** Reasons that only this page has. */
   page: {
     STREAM_BROKEN: "This page has lost its connection. It offers this again when it can see the farm.",
+    DOSE_RUNNING: "A feeding of this robot is under way. Wait for its outcome.",
     OWN_ORDER_OPEN: "A feeding that you ordered is still open. Wait for its outcome.",
     NEVER_CONNECTED: "The farm PC has never connected. Nothing can be sent to it.",
     NOT_HELD_BY_OPERATOR: "No person holds this feeder.",

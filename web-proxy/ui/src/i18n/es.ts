@@ -414,6 +414,7 @@ export const es: Strings = {
 
   page: {
     STREAM_BROKEN: "Esta página ha perdido su conexión. Lo ofrece de nuevo cuando vuelva a ver la granja.",
+    DOSE_RUNNING: "Una toma de este robot está en curso. Espere su resultado.",
     OWN_ORDER_OPEN: "Una toma que usted ordenó sigue abierta. Espere su resultado.",
     NEVER_CONNECTED: "El PC de la granja nunca se ha conectado. No se le puede enviar nada.",
     NOT_HELD_BY_OPERATOR: "Ninguna persona retiene este alimentador.",

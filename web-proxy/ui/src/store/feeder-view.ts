@@ -1,5 +1,5 @@
 // What a feeder is to a person: its state as far as it may be believed, and the order of attention.
-import { FeederState, type Feeder, LinkState, Quality, type Reading } from "../gen/pasamanos/v1/resources_pb";
+import { CommandState, type Fault, FeederState, type Feeder, LinkState, Quality, type Reading, type Robot } from "../gen/pasamanos/v1/resources_pb";
 import { durationMs } from "../format/time";
 import type { Farm, Seen } from "./farm";
 import { feederPresence } from "./presence";
@@ -35,9 +35,27 @@ export const ATTENTION: readonly StateName[] = ["fault", "unknown", "held", "dos
 
 /** Whether someone should look at it, whatever its state says. */
 export function needsLook(farm: Farm, feeder: Feeder): boolean {
-  const robot = farm.robots.get(feeder.robot)?.value;
   const state = feederState(farm, feeder);
-  return state === "fault" || state === "unknown" || state === "held" || feeder.configInvalid || !!robot?.unsettledCommand;
+  if (state === "fault" || state === "unknown" || state === "held" || feeder.configInvalid) return true;
+  return openDose(farm, farm.robots.get(feeder.robot)?.value) === "doubt";
+}
+
+/**
+ * The dose that locks a robot: it runs, its fate is in doubt, or the watch has not shown it yet;
+ * undefined if there is none.
+ */
+export function openDose(farm: Farm, robot: Robot | undefined): "running" | "doubt" | "not-shown" | undefined {
+  if (!robot?.unsettledCommand) return undefined;
+  const command = farm.commands.get(robot.unsettledCommand)?.value;
+  if (!command) return "not-shown";
+  return command.state === CommandState.UNCERTAIN ? "doubt" : "running";
+}
+
+/** The faults of a feeder and of its robot, each once. */
+export function faultsOf(feeder: Feeder, robot: Robot | undefined): Fault[] {
+  const own = feeder.status?.faults ?? [];
+  const more = (robot?.faults ?? []).filter((f) => !own.some((o) => o.code === f.code));
+  return [...own, ...more];
 }
 
 /** The monotonic instant at which a feeder was read last; absent if never. */

@@ -4,10 +4,11 @@ import { FeedNowCapability, FieldAccess, type Feeder, HoldSource, LinkState } fr
 import { isReason, type ReasonName } from "../i18n/facts";
 import type { StreamState } from "../api/watch";
 import type { Farm } from "./farm";
+import { openDose } from "./feeder-view";
 import { feederPresence } from "./presence";
 
 /** Reasons that only the page has. */
-export type PageReason = "STREAM_BROKEN" | "OWN_ORDER_OPEN" | "NEVER_CONNECTED" | "NOT_HELD_BY_OPERATOR";
+export type PageReason = "STREAM_BROKEN" | "OWN_ORDER_OPEN" | "DOSE_RUNNING" | "NEVER_CONNECTED" | "NOT_HELD_BY_OPERATOR";
 
 export interface Closed {
   readonly reason: ReasonName | PageReason;
@@ -81,8 +82,10 @@ function feedNowGate(farm: Farm, feeder: Feeder, own: OwnOrders): Closed | undef
     return closed("NOT_OFFERED", { capability: "feed_now" });
   }
   if (own.doseOpen) return closed("OWN_ORDER_OPEN");
-  const unsettled = farm.robots.get(feeder.robot)?.value.unsettledCommand;
-  if (unsettled) return closed("DOSE_UNSETTLED", { command: unsettled, robot: feeder.robot });
+  const robot = farm.robots.get(feeder.robot)?.value;
+  const dose = openDose(farm, robot);
+  if (dose === "running") return closed("DOSE_RUNNING");
+  if (dose) return closed("DOSE_UNSETTLED", { command: robot?.unsettledCommand ?? "", robot: feeder.robot });
   const block = feeder.status?.blocks.find((b) => isReason(b.reason));
   return block ? closed(block.reason as ReasonName, block.metadata) : undefined;
 }

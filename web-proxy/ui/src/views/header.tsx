@@ -94,7 +94,7 @@ function Since({ presence }: { presence: Presence }) {
   if (!serverTime) return null;
   const zone = session.farm.value?.timeZone ?? "UTC";
   const began = formatMoment(serverTime.value + (presence.since - serverTime.at), zone, session.serverNow() ?? serverTime.value);
-  const length = formatDuration(Math.max(0, tick.value - presence.since));
+  const length = formatDuration(Math.max(0, Math.max(tick.value, serverTime.at) - presence.since));
   return <small>{t.value.presence.since(began, length)}</small>;
 }
 

@@ -1,11 +1,13 @@
 // What stands in the way of this feeder: the farm away, a dose in doubt, faults, holds, bad settings.
 import { useSignal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
 import { Banner, Button } from "../components/basics";
 import { Moment, When } from "../components/moment";
-import { CommandState, type Fault, type Hold, HoldSource } from "../gen/pasamanos/v1/resources_pb";
+import { type Command, CommandState, type Fault, type Hold, HoldSource } from "../gen/pasamanos/v1/resources_pb";
 import { timestampMs } from "../format/time";
 import { t } from "../i18n";
 import { closedText, holdTitle } from "../i18n/words";
+import { faultsOf } from "../store/feeder-view";
 import { usePanel } from "../store/panel";
 import { useSession } from "../store/session";
 import { SettleDialog } from "./settle-dialog";
@@ -26,7 +28,7 @@ export function PanelAttention() {
   return (
     <div class="attention">
       {away && closesAll(away.reason) && (
-        <Banner tone="unknown" icon="broken" testid="refusal" reason={away.reason} title={t.value.presence[awayTitle(away.reason)]}>
+        <Banner tone="unknown" icon="broken" testid="refusal" reason={away.reason} title={awayTitle(away.reason)}>
           {closedText(away, session.naming)}
         </Banner>
       )}
@@ -41,7 +43,7 @@ export function PanelAttention() {
           {t.value.panel.farmInvalid}
         </Banner>
       )}
-      {feeder.status?.faults.map((fault) => (
+      {faultsOf(feeder, robot).map((fault) => (
         <FaultBanner key={fault.code} fault={fault} />
       ))}
       {feeder.status?.holds.map((hold) => (
@@ -51,8 +53,19 @@ export function PanelAttention() {
   );
 }
 
-const awayTitle = (reason: string): "offline" | "never_seen" | "unknown" =>
-  reason === "AGENT_OFFLINE" ? "offline" : reason === "NEVER_CONNECTED" ? "never_seen" : "unknown";
+function awayTitle(reason: string): string {
+  const p = t.value.presence;
+  switch (reason) {
+    case "AGENT_OFFLINE":
+      return p.offline;
+    case "NEVER_CONNECTED":
+      return p.never_seen;
+    case "STREAM_BROKEN":
+      return t.value.stream.broken;
+    default:
+      return p.unknown;
+  }
+}
 
 function Since({ ms }: { ms: number }) {
   return (
@@ -111,11 +124,23 @@ function Doubt() {
   const session = useSession();
   const { feeder, robot } = usePanel();
   const settling = useSignal(false);
+  const asked = useSignal<Command | undefined>(undefined);
   const name = robot?.unsettledCommand ?? "";
-  const command = session.farm.value?.commands.get(name)?.value;
-  // A dose that runs is not in doubt. One that the watch does not show is read by the dialog.
-  if (name === "" || (command && command.state !== CommandState.UNCERTAIN)) return null;
-  const elsewhere = command !== undefined && command.feeder !== feeder.name;
+  const shown = session.farm.value?.commands.get(name)?.value;
+  const unseen = name !== "" && shown === undefined;
+  // One that the watch does not show is asked for: it may run, or be in doubt since long ago.
+  useEffect(() => {
+    if (!unseen) return;
+    void session.api.feeders.getCommand({ name }).then(
+      (answer) => {
+        asked.value = answer.command;
+      },
+      () => {},
+    );
+  }, [name, unseen]);
+  const command = shown ?? (asked.value?.name === name ? asked.value : undefined);
+  if (!command || command.state !== CommandState.UNCERTAIN) return null;
+  const elsewhere = command.feeder !== feeder.name;
   return (
     <>
       <Banner

@@ -11,7 +11,7 @@ import { readingTitle } from "../i18n/words";
 import { openFeeder, route } from "../route";
 import { tick } from "../store/clock";
 import type { Seen } from "../store/farm";
-import { observedAt, readAt, stateOf, type StateName, trustOf } from "../store/feeder-view";
+import { faultsOf, observedAt, openDose, readAt, stateOf, type StateName, trustOf } from "../store/feeder-view";
 import { useSession } from "../store/session";
 import { useFarm } from "../store/use";
 
@@ -88,6 +88,7 @@ function FeederTile({ name, tank, alone }: FeederTileProps) {
   const seen = useFarm((f) => f.feeders.get(name));
   const robot = useFarm((f) => f.robots.get(f.feeders.get(name)?.value.robot ?? "")?.value);
   const state = useFarm((f) => stateOf(f, name)) ?? "unknown";
+  const doubt = useFarm((f) => openDose(f, f.robots.get(f.feeders.get(name)?.value.robot ?? "")?.value) === "doubt") ?? false;
   if (!seen) return null;
   const feeder = seen.value;
   const slug = slugOf(name);
@@ -128,7 +129,7 @@ function FeederTile({ name, tank, alone }: FeederTileProps) {
           <dd>{hopperText(robot)}</dd>
         </div>
       </dl>
-      <Marks feeder={feeder} robot={robot} pending={own.configOpen || feeder.pendingCommand !== ""} state={state} seen={seen} />
+      <Marks feeder={feeder} robot={robot} pending={own.configOpen || feeder.pendingCommand !== ""} doubt={doubt} state={state} seen={seen} />
     </div>
   );
 }
@@ -180,7 +181,7 @@ export function LastMeal({ feeder }: { feeder: Feeder }) {
 export function NextMeal({ feeder, state }: { feeder: Feeder; state: StateName }) {
   const ms = timestampMs(feeder.status?.nextDoseTime);
   if (ms === undefined || state === "held" || state === "off" || state === "fault") return <span class="muted">–</span>;
-  return <When ms={ms} overdue={t.value.tile.due} />;
+  return <When ms={ms} overdue={state === "unknown" ? "–" : t.value.tile.due} />;
 }
 
 export function hopperText(robot: Robot | undefined): string {
@@ -192,18 +193,21 @@ interface MarksProps {
   feeder: Feeder;
   robot: Robot | undefined;
   pending: boolean;
+  doubt: boolean;
   state: StateName;
   seen: Seen<Feeder>;
 }
 
 /** What a glance must not miss. */
-function Marks({ feeder, robot, pending, state, seen }: MarksProps) {
+function Marks({ feeder, robot, pending, doubt, state, seen }: MarksProps) {
   const read = readAt(seen);
   const marks: { icon: IconName; tone: Tone; text: string }[] = [];
   const link = linkText(robot);
   if (link) marks.push({ icon: "broken", tone: "unknown", text: link });
-  for (const fault of feeder.status?.faults ?? []) marks.push({ icon: "fault", tone: "danger", text: fault.text || t.value.panel.faultCode(String(fault.code)) });
-  if (robot?.unsettledCommand) marks.push({ icon: "unknown", tone: "danger", text: t.value.tile.inDoubt });
+  for (const fault of faultsOf(feeder, robot)) {
+    marks.push({ icon: "fault", tone: "danger", text: fault.text || t.value.panel.faultCode(String(fault.code)) });
+  }
+  if (doubt) marks.push({ icon: "unknown", tone: "danger", text: t.value.tile.inDoubt });
   if (feeder.configInvalid) marks.push({ icon: "warning", tone: "danger", text: t.value.tile.invalid });
   if (pending) marks.push({ icon: "spark", tone: "info", text: t.value.tile.changing });
   if (marks.length === 0 && !(state === "unknown" && read !== undefined)) return null;

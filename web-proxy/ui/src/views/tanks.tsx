@@ -6,7 +6,7 @@ import { formatNumber, formatTotal } from "../format/amount";
 import { timestampMs } from "../format/time";
 import { t } from "../i18n";
 import { When } from "../components/moment";
-import type { StateName } from "../store/feeder-view";
+import { feederState, type StateName } from "../store/feeder-view";
 import { countStates, type Filter, type Layout, layoutOf } from "../store/layout";
 import { useSession } from "../store/session";
 import { useFarm } from "../store/use";
@@ -166,8 +166,9 @@ function Totals() {
     return known > 0 ? formatTotal(sum) : undefined;
   });
   const next = useFarm((farm) => {
-    const times = [...farm.feeders.values()].map((f) => timestampMs(f.value.status?.nextDoseTime));
-    const known = times.filter((ms) => ms !== undefined);
+    // Only of feeders that are known to feed.
+    const feeding = [...farm.feeders.values()].filter((f) => ["ready", "dosing"].includes(feederState(farm, f.value)));
+    const known = feeding.map((f) => timestampMs(f.value.status?.nextDoseTime)).filter((ms) => ms !== undefined);
     return known.length > 0 ? Math.min(...known) : undefined;
   });
   return (

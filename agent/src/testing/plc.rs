@@ -1,0 +1,433 @@
+//! A PLC in memory that keeps the rules of the block profile, and breaks the wire on demand.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pasamanos_proto::model::{
+    Basis, Capabilities, ConfigField, Enforcer, FeedNowCapability, FeederConfig, FeederId,
+    FieldAccess, FieldCapability, FieldSet, Limits, ObservedConfig, RobotId,
+};
+use pasamanos_proto::pb::LinkState;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::driver::{
+    ConfigReading, Driver, DriverError, FeederDescription, FeederSnapshot, Link, PlcFault, Profile,
+    RobotSnapshot, RobotTraits, Slot, SlotBlock, SlotOp, SlotResult, SlotState, TankReading,
+    slot_reason,
+};
+
+/// What becomes of one write.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Fate {
+    /// Done and answered.
+    Answered,
+    /// Done; the answer is lost.
+    AnswerLost,
+    /// The client gives up; it is done after this.
+    Late(Duration),
+    /// The client gives up; it is never done.
+    Lost,
+    /// There is no connection: nothing was sent.
+    NotSent,
+}
+
+#[derive(Clone, Debug)]
+enum Write {
+    Slot(SlotBlock),
+    Config(FeederId, Option<u32>, FeederConfig, FieldSet),
+    Hold(FeederId, bool),
+}
+
+/// One feeder of it.
+#[derive(Clone, Debug)]
+pub(crate) struct PlcFeeder {
+    pub config: ObservedConfig,
+    pub revision: u32,
+    pub held: bool,
+    pub total_mg: u64,
+    /// A meal of the schedule runs until then.
+    pub meal_until: Option<Instant>,
+}
+
+/// The PLC's memory; tests change it at will.
+#[derive(Debug)]
+pub(crate) struct Plc {
+    pub traits: RobotTraits,
+    pub profile: Profile,
+    pub slot: Slot,
+    pub history: VecDeque<SlotResult>,
+    pub feeders: BTreeMap<FeederId, PlcFeeder>,
+    pub faults: Vec<u32>,
+    pub local: bool,
+    pub readings: Vec<TankReading>,
+    /// mg/s.
+    pub rate: u32,
+    pub readable: bool,
+    pub alive: bool,
+    /// The next writes' fates; the last one stays.
+    pub fates: VecDeque<Fate>,
+    /// The next config is put back after so many reads.
+    pub revert_after: Option<u32>,
+    /// Only so many fields of the next config are taken.
+    pub take_fields: Option<usize>,
+    /// The doses that physically ran: token and amount.
+    pub ran: Vec<(u32, u32)>,
+    /// Blocks that arrived.
+    pub arrived: Vec<SlotBlock>,
+    reverting: Option<(u32, FeederId, ObservedConfig)>,
+    late: Vec<(Instant, Write)>,
+    running: Option<(Instant, FeederId, u32)>,
+    began: Instant,
+}
+
+impl Plc {
+    pub(crate) fn feeder(&mut self, id: &str) -> &mut PlcFeeder {
+        self.feeders.get_mut(&id.parse().unwrap()).unwrap()
+    }
+
+    /// New epoch, as after lost memory.
+    pub(crate) fn lose_memory(&mut self) {
+        self.slot = Slot { epoch: self.slot.epoch + 1, last_sequence: 0, ..idle(0) };
+        self.history.clear();
+        self.running = None;
+    }
+
+    fn time_s(&self) -> u32 {
+        1_000 + u32::try_from(self.began.elapsed().as_secs()).unwrap()
+    }
+
+    /// What happened since the last look.
+    fn advance(&mut self) {
+        let now = Instant::now();
+        self.late.sort_by_key(|(at, _)| *at);
+        while self.late.first().is_some_and(|(at, _)| *at <= now) {
+            let (_, write) = self.late.remove(0);
+            self.execute(write);
+        }
+        if let Some((since, feeder, amount)) = self.running.clone() {
+            let fed = since.elapsed().as_millis() as u64 * u64::from(self.rate) / 1_000;
+            let fed = u32::try_from(fed).unwrap().min(amount);
+            let more = u64::from(fed - self.slot.dispensed_mg);
+            self.slot.dispensed_mg = fed;
+            let f = self.feeders.get_mut(&feeder).unwrap();
+            f.total_mg += more;
+            if fed == amount {
+                self.finish(SlotState::Done, 0);
+            } else if self.feeders[&feeder].held {
+                self.finish(SlotState::Aborted, slot_reason::HELD);
+            }
+        }
+    }
+
+    fn finish(&mut self, state: SlotState, reason: u32) {
+        self.running = None;
+        self.slot.state = state;
+        self.slot.reason = reason;
+        self.remember();
+    }
+
+    fn remember(&mut self) {
+        self.history.push_back(SlotResult {
+            sequence: self.slot.last_sequence,
+            op: self.slot.last_op,
+            token: self.slot.last_token,
+            state: self.slot.state,
+            dispensed_mg: self.slot.dispensed_mg,
+        });
+        while self.history.len() > 8 {
+            self.history.pop_front();
+        }
+    }
+
+    fn execute(&mut self, write: Write) {
+        match write {
+            Write::Slot(block) => self.take(block),
+            Write::Hold(feeder, held) => self.feeders.get_mut(&feeder).unwrap().held = held,
+            Write::Config(feeder, base, new, fields) => {
+                let take = self.take_fields.take().unwrap_or(usize::MAX);
+                let revert = self.revert_after.take();
+                let f = self.feeders.get_mut(&feeder).unwrap();
+                if self.profile == Profile::Block && base != Some(f.revision) {
+                    return;
+                }
+                let old = f.config.clone();
+                let mut config = old.valid().cloned().unwrap_or_else(|| new.clone());
+                for field in fields.iter().take(take) {
+                    config.copy_field(&new, field);
+                }
+                f.config = ObservedConfig::Valid(config);
+                f.revision += 1;
+                self.reverting = revert.map(|reads| (reads, feeder, old));
+            }
+        }
+    }
+
+    /// One scan: latched before the motor starts; anything else is ignored.
+    fn take(&mut self, block: SlotBlock) {
+        self.arrived.push(block);
+        if block.epoch != self.slot.epoch
+            || block.sequence != self.slot.last_sequence.wrapping_add(1)
+        {
+            return;
+        }
+        let (state, reason) = (SlotState::Started, 0);
+        self.slot = Slot {
+            epoch: block.epoch,
+            last_sequence: block.sequence,
+            last_op: block.op,
+            last_token: block.token,
+            state,
+            reason,
+            dispensed_mg: 0,
+        };
+        let feeder = self.feeders.keys().nth(block.outlet.into()).unwrap().clone();
+        if block.op == SlotOp::Nop {
+            self.finish(SlotState::Done, 0);
+        } else if self.time_s() > block.expires_at_s {
+            self.finish(SlotState::Expired, 0);
+        } else if self.feeders[&feeder].held {
+            self.finish(SlotState::Rejected, slot_reason::HELD);
+        } else if self.running.is_some() {
+            self.finish(SlotState::Rejected, slot_reason::BUSY);
+        } else {
+            self.ran.push((block.token, block.amount_mg));
+            self.running = Some((Instant::now(), feeder, block.amount_mg));
+        }
+    }
+
+    fn write(&mut self, write: Write) -> Result<(), DriverError> {
+        self.advance();
+        let fate = if self.fates.len() > 1 {
+            self.fates.pop_front().unwrap()
+        } else {
+            self.fates.front().copied().unwrap_or(Fate::Answered)
+        };
+        let ambiguous = || Err(DriverError::Ambiguous("timed out".into()));
+        match fate {
+            Fate::Answered => {
+                self.execute(write);
+                Ok(())
+            }
+            Fate::AnswerLost => {
+                self.execute(write);
+                ambiguous()
+            }
+            Fate::Late(after) => {
+                self.late.push((Instant::now() + after, write));
+                ambiguous()
+            }
+            Fate::Lost => ambiguous(),
+            Fate::NotSent => Err(DriverError::NotConnected),
+        }
+    }
+
+    fn snapshot(&mut self) -> Result<RobotSnapshot, DriverError> {
+        self.advance();
+        if !self.readable {
+            return Err(DriverError::BadData("unreadable".into()));
+        }
+        let running = self.running.as_ref().map(|(_, f, _)| f.clone());
+        let now = Instant::now();
+        let feeders = self.feeders.iter().map(|(id, f)| FeederSnapshot {
+            feeder: id.clone(),
+            held: Some(f.held),
+            dosing: running.as_ref() == Some(id) || f.meal_until.is_some_and(|at| now < at),
+            total_mg: Some(f.total_mg),
+            next_dose_in_s: None,
+            meal: None,
+        });
+        let alive = if self.alive { u64::from(self.time_s()) } else { 7 };
+        Ok(RobotSnapshot {
+            slot: Some(self.slot),
+            alive: Some(alive),
+            plc_time_s: Some(self.time_s()),
+            local: self.local,
+            hoppers: Vec::new(),
+            faults: self.faults.iter().map(|c| PlcFault { code: *c, text: "jam".into() }).collect(),
+            feeders: feeders.collect(),
+            readings: self.readings.clone(),
+        })
+    }
+}
+
+fn idle(epoch: u32) -> Slot {
+    Slot {
+        epoch,
+        last_sequence: 0,
+        last_op: SlotOp::None,
+        last_token: 0,
+        state: SlotState::Idle,
+        reason: 0,
+        dispensed_mg: 0,
+    }
+}
+
+/// A driver of it; a restarted agent gets a new one of the same memory.
+#[derive(Clone)]
+pub(crate) struct ScriptedPlc {
+    pub memory: Arc<Mutex<Plc>>,
+    feeders: Arc<Vec<FeederDescription>>,
+    robot: RobotId,
+    link: watch::Sender<Link>,
+}
+
+impl ScriptedPlc {
+    /// With these feeders on one robot.
+    pub(crate) fn new(feeders: &[(&str, FeederConfig)]) -> Self {
+        let robot: RobotId = "robot-1".parse().unwrap();
+        let writable =
+            FieldCapability { access: FieldAccess::Writable, enforced_by: Enforcer::Plc };
+        let described = feeders.iter().enumerate().map(|(i, (id, _))| FeederDescription {
+            feeder: id.parse().unwrap(),
+            robot: robot.clone(),
+            tank: "tank-a1".parse().unwrap(),
+            outlet: u8::try_from(i).unwrap(),
+            display_name: (*id).into(),
+            tank_name: "Tank A1".into(),
+            group: String::new(),
+            limits: Limits { dispense_rate_mg_per_s: Some(500), ..Limits::default() },
+            capabilities: Capabilities::new(
+                FeedNowCapability::Exact,
+                true,
+                ConfigField::ALL.map(|f| (f, writable)),
+            ),
+            profile: Profile::Block,
+            envelope_mg: Some(1_000_000),
+            calibration: String::new(),
+            hold_restarts_interval: false,
+        });
+        let of = |c: &FeederConfig| PlcFeeder {
+            config: ObservedConfig::Valid(c.clone()),
+            revision: 1,
+            held: false,
+            total_mg: 0,
+            meal_until: None,
+        };
+        let memory = Plc {
+            traits: RobotTraits {
+                sequenced: true,
+                dwell: Duration::ZERO,
+                life_provable: true,
+                read_only: false,
+                basis: Basis::Counted,
+            },
+            profile: Profile::Block,
+            slot: idle(77),
+            history: VecDeque::new(),
+            feeders: feeders.iter().map(|(id, c)| (id.parse().unwrap(), of(c))).collect(),
+            faults: Vec::new(),
+            local: false,
+            readings: Vec::new(),
+            rate: 500,
+            readable: true,
+            alive: true,
+            fates: VecDeque::new(),
+            revert_after: None,
+            take_fields: None,
+            ran: Vec::new(),
+            arrived: Vec::new(),
+            reverting: None,
+            late: Vec::new(),
+            running: None,
+            began: Instant::now(),
+        };
+        let link = watch::Sender::new(Link { state: LinkState::Up, detail: String::new() });
+        let feeders = Arc::new(described.collect());
+        Self { memory: Arc::new(Mutex::new(memory)), feeders, robot, link }
+    }
+
+    /// With another profile and other proofs; before an agent is built on it.
+    pub(crate) fn with(self, profile: Profile, dwell: Duration, sequenced: bool) -> Self {
+        {
+            let mut plc = self.plc();
+            plc.profile = profile;
+            plc.traits.dwell = dwell;
+            plc.traits.sequenced = sequenced;
+        }
+        let feeders = self.feeders.iter().cloned().map(|f| FeederDescription { profile, ..f });
+        Self { feeders: Arc::new(feeders.collect()), ..self }
+    }
+
+    pub(crate) fn plc(&self) -> std::sync::MutexGuard<'_, Plc> {
+        self.memory.lock().unwrap()
+    }
+}
+
+#[async_trait]
+impl Driver for ScriptedPlc {
+    fn feeders(&self) -> &[FeederDescription] {
+        &self.feeders
+    }
+
+    fn traits(&self, robot: &RobotId) -> RobotTraits {
+        assert_eq!(*robot, self.robot);
+        self.plc().traits
+    }
+
+    async fn read_status(&self, _: &RobotId) -> Result<RobotSnapshot, DriverError> {
+        self.plc().snapshot()
+    }
+
+    async fn read_config(&self, feeder: &FeederId) -> Result<ConfigReading, DriverError> {
+        let mut plc = self.plc();
+        plc.advance();
+        if !plc.readable {
+            return Err(DriverError::BadData("unreadable".into()));
+        }
+        if let Some((reads, f, old)) = plc.reverting.take() {
+            if reads == 0 {
+                plc.feeders.get_mut(&f).unwrap().config = old;
+            } else {
+                plc.reverting = Some((reads - 1, f, old));
+            }
+        }
+        let f = &plc.feeders[feeder];
+        let block = plc.profile == Profile::Block;
+        Ok(ConfigReading {
+            config: f.config.clone(),
+            revision: block.then_some(f.revision),
+            plc_epoch: block.then_some(plc.slot.epoch),
+        })
+    }
+
+    async fn write_config(
+        &self,
+        feeder: &FeederId,
+        base: &ConfigReading,
+        new: &FeederConfig,
+        fields: &FieldSet,
+    ) -> Result<(), DriverError> {
+        let write = Write::Config(feeder.clone(), base.revision, new.clone(), fields.clone());
+        self.plc().write(write)
+    }
+
+    async fn submit(&self, _: &RobotId, block: &SlotBlock) -> Result<(), DriverError> {
+        self.plc().write(Write::Slot(*block))
+    }
+
+    async fn history(&self, _: &RobotId) -> Result<Vec<SlotResult>, DriverError> {
+        Ok(self.plc().history.iter().copied().collect())
+    }
+
+    async fn hold(&self, feeder: &FeederId) -> Result<(), DriverError> {
+        self.plc().write(Write::Hold(feeder.clone(), true))
+    }
+
+    async fn resume(&self, feeder: &FeederId) -> Result<(), DriverError> {
+        self.plc().write(Write::Hold(feeder.clone(), false))
+    }
+
+    async fn reset_fault(&self, _: &FeederId, code: u32) -> Result<(), DriverError> {
+        self.plc().faults.retain(|c| *c != code);
+        Ok(())
+    }
+
+    fn link(&self) -> watch::Receiver<Link> {
+        self.link.subscribe()
+    }
+
+    async fn shutdown(&self) {}
+}

@@ -1,0 +1,14 @@
+//! The agent between a scripted PLC and a scripted server, under paused time.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "tests"
+)]
+
+mod configs;
+mod doses;
+mod holds;
+mod sessions;

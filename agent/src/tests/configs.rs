@@ -1,0 +1,186 @@
+//! Config: applied only if the whole shows, twice, from a PLC that lives.
+
+use std::time::Duration;
+
+use pasamanos_proto::model::{
+    Action, CommandState, FeederConfig, ObservedConfig, Reason,
+};
+use pasamanos_proto::pb;
+
+use crate::driver::Profile;
+use crate::testing::{FEEDER, Fate, OTHER, Rig, ScriptedPlc, config};
+
+fn with_portion(mg: i32) -> FeederConfig {
+    FeederConfig { portion_mg: Some(mg), ..config() }
+}
+
+async fn scalar() -> Rig {
+    let plc = ScriptedPlc::new(&[(FEEDER, config()), (OTHER, config())]);
+    Rig::on(plc.with(Profile::Scalar, Duration::from_secs(1), true)).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn applied_carries_the_config_as_read_back_and_is_no_farm_edit() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    let order = rig.portion(1_200);
+    peer.order(&order).await;
+    let end = peer.outcome(&order.command).await;
+    assert_eq!(end.state, CommandState::Applied);
+    assert_eq!(end.config, Some(ObservedConfig::Valid(with_portion(1_200))));
+    peer.play(Duration::from_secs(5)).await;
+    assert_eq!(peer.feeders[FEEDER].config, None, "not told as an edit of the farm");
+    assert_eq!(rig.plc.plc().feeder(FEEDER).revision, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_at_the_farm_is_told_and_never_overwritten() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    peer.play(Duration::from_secs(2)).await;
+    rig.plc.plc().feeder(FEEDER).config = ObservedConfig::Valid(with_portion(900));
+    let order = rig.portion(1_200);
+    peer.order(&order).await;
+    let end = peer.outcome(&order.command).await;
+    assert_eq!((end.state, end.reason), (CommandState::Rejected, Reason::ChangedAtFarm));
+    assert_eq!(end.config, Some(ObservedConfig::Valid(with_portion(900))));
+    rig.plc.plc().feeder(FEEDER).config = ObservedConfig::Valid(with_portion(800));
+    peer.play(Duration::from_secs(2)).await;
+    assert_eq!(peer.feeders[FEEDER].config, Some(with_portion(800).into()));
+    // What the PLC runs already is still no base.
+    let order = rig.portion(800);
+    peer.order(&order).await;
+    assert_eq!(peer.outcome(&order.command).await.reason, Reason::ChangedAtFarm);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_is_put_back_is_rejected() {
+    let mut rig = scalar().await;
+    let mut peer = rig.open().await;
+    peer.play(Duration::from_secs(2)).await;
+    rig.plc.plc().revert_after = Some(1);
+    let order = rig.portion(1_200);
+    peer.order(&order).await;
+    let end = peer.outcome(&order.command).await;
+    assert_eq!((end.state, end.reason), (CommandState::Rejected, Reason::RevertedByPlc));
+    assert_eq!(end.metadata["field"], "portion_mg");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plc_that_does_not_live_proves_nothing() {
+    let mut rig = scalar().await;
+    rig.plc.plc().alive = false;
+    let mut peer = rig.open().await;
+    let order = rig.portion(1_200);
+    peer.order(&order).await;
+    let end = peer.outcome(&order.command).await;
+    assert_eq!((end.state, end.reason), (CommandState::Uncertain, Reason::ReadbackNotProven));
+    // No other config until it is settled; then it is applied, late.
+    let next = rig.portion(1_300);
+    peer.order(&next).await;
+    assert_eq!(peer.outcome(&next.command).await.reason, Reason::ConfigInFlight);
+    rig.plc.plc().alive = true;
+    assert_eq!(peer.outcome(&order.command).await.state, CommandState::Applied);
+    peer.play(Duration::from_secs(3)).await;
+    assert_eq!(peer.feeders[FEEDER].config, None, "never credited to the farm");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_shows_late_is_applied_late_with_an_alarm() {
+    let mut rig = scalar().await;
+    let mut peer = rig.open().await;
+    rig.plc.plc().fates = [Fate::Late(Duration::from_secs(40)), Fate::Answered].into();
+    let order = rig.portion(1_200);
+    peer.order(&order).await;
+    let end = peer.outcome(&order.command).await;
+    assert_eq!(end.state, CommandState::Uncertain);
+    rig.restart().await;
+    let mut peer = rig.open().await;
+    let settled = peer.outcome(&order.command).await;
+    assert_eq!(settled.state, CommandState::Applied);
+    assert_eq!(settled.config, Some(ObservedConfig::Valid(with_portion(1_200))));
+    peer.play(Duration::from_secs(3)).await;
+    assert!(!peer.alarms().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_half_written_config_leaves_the_feeder_held() {
+    let mut rig = scalar().await;
+    let mut peer = rig.open().await;
+    rig.plc.plc().take_fields = Some(1);
+    let both = FeederConfig { portion_mg: Some(1_200), interval_s: Some(1_800), ..config() };
+    let order = rig.update(&config(), both.clone());
+    peer.order(&order).await;
+    let end = peer.outcome(&order.command).await;
+    assert_eq!((end.state, end.reason), (CommandState::Uncertain, Reason::ConfigMixed));
+    assert_eq!(end.config, Some(ObservedConfig::Valid(with_portion(1_200))));
+    peer.play(Duration::from_secs(3)).await;
+    assert!(rig.plc.plc().feeder(FEEDER).held);
+    assert!(peer.alarms().contains(&"CONFIG_MIXED".to_owned()));
+    let status = peer.feeders[FEEDER].status.clone().unwrap();
+    assert_eq!(status.holds[0].source(), pb::HoldSource::ConfigMixed);
+    // A person sets it right: then it is whole, and our hold goes.
+    let right = rig.update(&with_portion(1_200), both);
+    peer.order(&right).await;
+    assert_eq!(peer.outcome(&right.command).await.state, CommandState::Applied);
+    peer.play(Duration::from_secs(3)).await;
+    assert!(!rig.plc.plc().feeder(FEEDER).held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_tags_are_written_under_a_hold_that_goes_afterwards() {
+    let mut rig = scalar().await;
+    let mut peer = rig.open().await;
+    let both = FeederConfig { portion_mg: Some(1_200), interval_s: Some(1_800), ..config() };
+    let order = rig.update(&config(), both);
+    peer.order(&order).await;
+    assert_eq!(peer.outcome(&order.command).await.state, CommandState::Applied);
+    peer.play(Duration::from_secs(3)).await;
+    let mut plc = rig.plc.plc();
+    assert!(!plc.feeder(FEEDER).held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_resumes_at_the_read_back() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    rig.plc.plc().fates = [Fate::AnswerLost].into();
+    // The write is executed, and nothing can be read any more: the agent dies before it knows.
+    let order = rig.portion(1_200);
+    let plc = rig.plc.clone();
+    peer.order(&order).await;
+    plc.plc().readable = true;
+    peer.executing(&order.command).await;
+    rig.kill().await;
+    let shows = rig.plc.plc().feeder(FEEDER).revision == 2;
+    rig.start().await;
+    let mut peer = rig.session().await;
+    let hello = peer.hello().await;
+    peer.welcome(9).await;
+    let listed = hello.commands.iter().find(|r| r.command == order.command).unwrap().clone();
+    let end = if listed.state.is_terminal() { listed } else { peer.outcome(&order.command).await };
+    let expected = if shows { CommandState::Applied } else { CommandState::Expired };
+    assert_eq!(end.state, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn read_only_and_out_of_limits_are_refused() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    let order = rig.portion(50_000);
+    peer.order(&order).await;
+    assert_eq!(peer.outcome(&order.command).await.reason, Reason::InvalidField);
+    assert_eq!(rig.plc.plc().feeder(FEEDER).revision, 1);
+    let plc = ScriptedPlc::new(&[(FEEDER, config())]);
+    plc.plc().traits.read_only = true;
+    let mut rig = Rig::on(plc).await;
+    let mut peer = rig.open().await;
+    for action in [Action::Hold, Action::Resume, Action::FeedNow { portion_mg: 1_000 }] {
+        let order = rig.order(FEEDER, action);
+        peer.order(&order).await;
+        assert_eq!(peer.outcome(&order.command).await.reason, Reason::ReadOnly);
+    }
+    let order = rig.portion(1_200);
+    peer.order(&order).await;
+    assert_eq!(peer.outcome(&order.command).await.reason, Reason::ReadOnly);
+}

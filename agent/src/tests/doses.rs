@@ -1,0 +1,299 @@
+//! At most once, and the truth about it.
+
+use std::time::Duration;
+
+use pasamanos_proto::model::{Basis, CommandState, Reason};
+use pasamanos_proto::pb::{self, connect_response::Frame};
+
+use crate::driver::SlotOp;
+use crate::testing::{FEEDER, Fate, Rig};
+
+#[tokio::test(start_paused = true)]
+async fn a_dose_is_given_once_and_recorded_once() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    let order = rig.feed(1_000);
+    peer.order(&order).await;
+    let end = peer.outcome(&order.command).await;
+    assert_eq!((end.state, end.dispensed), (CommandState::Applied, Some((1_000, Basis::Counted))));
+    peer.play(Duration::from_secs(10)).await;
+    assert_eq!(rig.plc.plc().ran.len(), 1);
+    let doses = peer.doses();
+    assert_eq!(doses.len(), 1, "{doses:?}");
+    assert_eq!(doses[0].command, order.command.to_string());
+    assert_eq!(doses[0].dispensed_mg, Some(1_000));
+    let status = peer.feeders[FEEDER].status.clone().unwrap();
+    assert_eq!(status.dispensed_today_mg, Some(1_000));
+    assert_eq!(status.last_dose.unwrap().dispensed_mg, Some(1_000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_is_read_back() {
+    let mut rig = Rig::new().await;
+    rig.plc.plc().fates = [Fate::AnswerLost, Fate::Answered].into();
+    let mut peer = rig.open().await;
+    let order = rig.feed(1_000);
+    peer.order(&order).await;
+    assert_eq!(peer.outcome(&order.command).await.state, CommandState::Applied);
+    assert_eq!(rig.plc.plc().ran.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_write_beside_its_repeat_feeds_once() {
+    let mut rig = Rig::new().await;
+    rig.plc.plc().fates = [Fate::Late(Duration::from_secs(20)), Fate::Answered].into();
+    let mut peer = rig.open().await;
+    let order = rig.feed(1_000);
+    peer.order(&order).await;
+    assert_eq!(peer.outcome(&order.command).await.state, CommandState::Applied);
+    peer.play(Duration::from_secs(60)).await;
+    assert_eq!(rig.plc.plc().ran.len(), 1);
+    assert!(rig.plc.plc().arrived.len() >= 2, "the late one arrived");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dose_that_was_given_up_is_fenced_and_never_runs() {
+    let mut rig = Rig::new().await;
+    // Every write is lost for the client; the first arrives after the fence.
+    rig.plc.plc().fates = [Fate::Late(Duration::from_secs(25)), Fate::Lost].into();
+    let mut peer = rig.open().await;
+    let order = rig.feed(1_000);
+    peer.order(&order).await;
+    peer.play(Duration::from_secs(11)).await;
+    rig.plc.plc().fates = [Fate::Answered].into();
+    let end = peer.outcome(&order.command).await;
+    assert_eq!((end.state, end.reason), (CommandState::Expired, Reason::StartLimit));
+    peer.play(Duration::from_secs(60)).await;
+    let plc = rig.plc.plc();
+    assert_eq!(plc.ran.len(), 0);
+    assert!(plc.arrived.iter().any(|b| b.op == SlotOp::Dose), "the late one arrived");
+    assert!(peer.doses().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expired_dose_never_starts() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    let mut late = rig.feed(1_000);
+    late.start_before_ms = rig.clock.monotonic_ms();
+    let mut other_boot = rig.feed(1_000);
+    other_boot.boot_id = "boot-0".into();
+    for order in [late, other_boot] {
+        peer.order(&order).await;
+        let end = peer.outcome(&order.command).await;
+        assert_eq!((end.state, end.reason), (CommandState::Expired, Reason::StartLimit));
+    }
+    assert!(rig.plc.plc().arrived.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_connection_nothing_was_sent_and_the_slot_is_free() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    rig.plc.plc().fates = [Fate::NotSent].into();
+    let order = rig.feed(1_000);
+    peer.order(&order).await;
+    let end = peer.outcome(&order.command).await;
+    assert_eq!((end.state, end.reason), (CommandState::Rejected, Reason::PlcUnreachable));
+    drop(peer);
+    let hello = rig.session().await.hello().await;
+    assert!(hello.journal.slots.iter().all(|s| s.readable && s.agrees()), "{:?}", hello.journal);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_known_command_is_answered_from_the_journal() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    let order = rig.feed(1_000);
+    peer.order(&order).await;
+    peer.order(&order).await;
+    let first = peer.outcome(&order.command).await;
+    peer.order(&order).await;
+    assert_eq!(peer.outcome(&order.command).await, first);
+    rig.restart().await;
+    let mut peer = rig.open().await;
+    peer.order(&order).await;
+    assert_eq!(peer.outcome(&order.command).await, first);
+    assert_eq!(rig.plc.plc().ran.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_intent_is_only_fenced_after_a_restart() {
+    let mut rig = Rig::new().await;
+    rig.plc.plc().fates = [Fate::Lost].into();
+    let mut peer = rig.open().await;
+    let order = rig.feed(1_000);
+    peer.order(&order).await;
+    peer.executing(&order.command).await;
+    rig.kill().await;
+    {
+        let mut plc = rig.plc.plc();
+        plc.arrived.clear();
+        plc.fates = [Fate::Answered].into();
+    }
+    rig.start().await;
+    let mut peer = rig.session().await;
+    let hello = peer.hello().await;
+    let listed = hello.commands.iter().find(|r| r.command == order.command);
+    // It may be fenced before the hello is built.
+    let fenced = listed.is_some_and(|r| {
+        matches!(r.state, CommandState::Executing | CommandState::Expired)
+    });
+    assert!(fenced, "{:?}", hello.commands);
+    assert!(hello.journal.slots[0].agrees());
+    let epoch = rig.next_epoch();
+    peer.welcome(epoch + 1).await;
+    if listed.unwrap().state == CommandState::Executing {
+        assert_eq!(peer.outcome(&order.command).await.state, CommandState::Expired);
+    }
+    peer.play(Duration::from_secs(30)).await;
+    let plc = rig.plc.plc();
+    assert!(plc.ran.is_empty());
+    assert!(plc.arrived.iter().all(|b| b.op == SlotOp::Nop), "{:?}", plc.arrived);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dose_that_ran_while_the_agent_was_down_is_told_once() {
+    let mut rig = Rig::new().await;
+    rig.plc.plc().fates = [Fate::AnswerLost].into();
+    let mut peer = rig.open().await;
+    let order = rig.feed(5_000);
+    peer.order(&order).await;
+    peer.executing(&order.command).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    rig.kill().await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    rig.start().await;
+    let mut peer = rig.session().await;
+    let hello = peer.hello().await;
+    peer.welcome(9).await;
+    let listed = hello.commands.iter().find(|r| r.command == order.command).unwrap().clone();
+    let end = if listed.state.is_terminal() { listed } else { peer.outcome(&order.command).await };
+    assert_eq!((end.state, end.dispensed.unwrap().0), (CommandState::Applied, 5_000));
+    peer.play(Duration::from_secs(10)).await;
+    assert_eq!(rig.plc.plc().ran.len(), 1);
+    let fed: i64 = peer.doses().iter().filter_map(|d| d.dispensed_mg).sum();
+    assert_eq!(fed, 5_000, "{:?}", peer.doses());
+}
+
+#[tokio::test(start_paused = true)]
+async fn sent_and_unreadable_is_uncertain_and_then_settled() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    let order = rig.feed(1_000);
+    rig.plc.plc().fates = [Fate::Late(Duration::from_secs(2)), Fate::Lost].into();
+    peer.order(&order).await;
+    peer.executing(&order.command).await;
+    rig.plc.plc().readable = false;
+    let end = peer.outcome(&order.command).await;
+    assert_eq!((end.state, end.reason), (CommandState::Uncertain, Reason::PlcUnreachable));
+    rig.plc.plc().readable = true;
+    let settled = peer.outcome(&order.command).await;
+    assert_eq!((settled.state, settled.dispensed.unwrap().0), (CommandState::Applied, 1_000));
+    peer.play(Duration::from_secs(5)).await;
+    assert_eq!(peer.doses().len(), 1);
+    assert_eq!(rig.plc.plc().ran.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dose_in_doubt_locks_the_robot_until_a_person_settles_it() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    let order = rig.feed(1_000);
+    rig.plc.plc().fates = [Fate::Lost].into();
+    peer.order(&order).await;
+    peer.executing(&order.command).await;
+    rig.plc.plc().lose_memory();
+    let end = peer.outcome(&order.command).await;
+    assert_eq!((end.state, end.reason), (CommandState::Uncertain, Reason::PlcMemoryLost));
+    rig.plc.plc().fates = [Fate::Answered].into();
+    peer.play(Duration::from_secs(5)).await;
+    assert!(peer.alarms().contains(&"PLC_MEMORY_LOST".to_owned()));
+    // The lock outlives a restart.
+    rig.restart().await;
+    let mut peer = rig.open().await;
+    peer.play(Duration::from_secs(2)).await;
+    let second = rig.feed(1_000);
+    peer.order(&second).await;
+    let refused = peer.outcome(&second.command).await;
+    assert_eq!((refused.state, refused.reason), (CommandState::Rejected, Reason::DoseUnsettled));
+    let ack = pb::CommandAck {
+        command: order.command.to_string(),
+        state: pb::CommandState::Uncertain.into(),
+        resolution: Some(pb::Resolution {
+            verdict: pb::ResolutionVerdict::Fed.into(),
+            who: "ana".into(),
+            ..Default::default()
+        }),
+    };
+    peer.send(Frame::CommandAck(ack)).await;
+    // The feeder is held for the lost memory until a config is confirmed.
+    let confirm = rig.portion(1_000);
+    peer.order(&confirm).await;
+    assert_eq!(peer.outcome(&confirm.command).await.state, CommandState::Applied);
+    peer.play(Duration::from_secs(2)).await;
+    let third = rig.feed(1_000);
+    peer.order(&third).await;
+    assert_eq!(peer.outcome(&third.command).await.state, CommandState::Applied);
+    peer.play(Duration::from_secs(5)).await;
+    let fed: i64 = peer.doses().iter().filter_map(|d| d.dispensed_mg).sum();
+    assert_eq!(fed, 2_000, "one counted in full, one given: {:?}", peer.doses());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dose_waits_one_deep_for_a_meal_and_no_longer_than_its_limit() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    let soon = tokio::time::Instant::now() + Duration::from_secs(5);
+    rig.plc.plc().feeder(FEEDER).meal_until = Some(soon);
+    let order = rig.feed(1_000);
+    peer.order(&order).await;
+    assert_eq!(peer.outcome(&order.command).await.state, CommandState::Applied);
+    let long = tokio::time::Instant::now() + Duration::from_secs(60);
+    rig.plc.plc().feeder(FEEDER).meal_until = Some(long);
+    let order = rig.feed(1_000);
+    peer.order(&order).await;
+    assert_eq!(peer.outcome(&order.command).await.state, CommandState::Expired);
+    assert_eq!(rig.plc.plc().ran.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_received_and_not_begun_dies_with_its_session() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    let until = tokio::time::Instant::now() + Duration::from_secs(4);
+    rig.plc.plc().feeder(FEEDER).meal_until = Some(until);
+    let order = rig.feed(1_000);
+    peer.order(&order).await;
+    peer.play(Duration::from_secs(1)).await;
+    drop(peer);
+    let mut peer = rig.session().await;
+    let hello = peer.hello().await;
+    assert!(hello.commands.is_empty(), "{:?}", hello.commands);
+    let epoch = rig.next_epoch();
+    peer.welcome(epoch + 1).await;
+    peer.play(Duration::from_secs(30)).await;
+    assert!(rig.plc.plc().arrived.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_name_what_stands_in_the_way() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    rig.plc.plc().local = true;
+    let order = rig.feed(1_000);
+    peer.order(&order).await;
+    assert_eq!(peer.outcome(&order.command).await.reason, Reason::LocalHold);
+    rig.plc.plc().local = false;
+    rig.plc.plc().faults = vec![12];
+    let order = rig.feed(1_000);
+    peer.order(&order).await;
+    let end = peer.outcome(&order.command).await;
+    assert_eq!((end.reason, end.metadata["fault_code"].as_str()), (Reason::FeederFault, "12"));
+    rig.plc.plc().faults.clear();
+    // 150 typed for 1.5: more than ten times what was found first.
+    let order = rig.feed(150_000);
+    peer.order(&order).await;
+    assert_eq!(peer.outcome(&order.command).await.reason, Reason::InvalidField);
+    assert!(rig.plc.plc().arrived.is_empty());
+}

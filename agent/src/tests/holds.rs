@@ -1,0 +1,119 @@
+//! A hold overtakes everything and is a level.
+
+use std::time::Duration;
+
+use pasamanos_proto::model::{Action, CommandState, Reason};
+use pasamanos_proto::pb;
+
+use crate::testing::{FEEDER, Fate, Rig};
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_ends_a_running_dose_and_what_waits_behind_it() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    let running = rig.feed(5_000);
+    peer.order(&running).await;
+    peer.executing(&running.command).await;
+    let waiting = rig.portion(1_200);
+    peer.order(&waiting).await;
+    peer.play(Duration::from_secs(2)).await;
+    let hold = rig.order(FEEDER, Action::Hold);
+    peer.order(&hold).await;
+    assert_eq!(peer.outcome(&hold.command).await.state, CommandState::Applied);
+    let overtaken = peer.outcome(&waiting.command).await;
+    assert_eq!((overtaken.state, overtaken.reason), (CommandState::Rejected, Reason::SupersededByHold));
+    let end = peer.outcome(&running.command).await;
+    assert_eq!((end.state, end.reason), (CommandState::Partial, Reason::Held));
+    let fed = end.dispensed.unwrap().0;
+    assert!((500..4_000).contains(&fed), "{fed}");
+    peer.play(Duration::from_secs(5)).await;
+    assert_eq!(peer.doses()[0].dispensed_mg, Some(fed.into()));
+    let status = peer.feeders[FEEDER].status.clone().unwrap();
+    assert_eq!(status.state(), pb::FeederState::Held);
+    assert_eq!(status.holds[0].source(), pb::HoldSource::Operator);
+    assert_eq!(status.holds[0].author, "ana");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_fences_a_slot_that_was_not_consumed() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    // The dose will arrive in 4 s; the hold and the fence arrive at once.
+    rig.plc.plc().fates = [Fate::Late(Duration::from_secs(4)), Fate::Answered].into();
+    let dose = rig.feed(1_000);
+    peer.order(&dose).await;
+    peer.executing(&dose.command).await;
+    let hold = rig.order(FEEDER, Action::Hold);
+    peer.order(&hold).await;
+    assert_eq!(peer.outcome(&hold.command).await.state, CommandState::Applied);
+    let end = peer.outcome(&dose.command).await;
+    assert_eq!((end.state, end.reason), (CommandState::Rejected, Reason::SupersededByHold));
+    peer.play(Duration::from_secs(20)).await;
+    assert!(rig.plc.plc().ran.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_is_written_again_until_a_resume_and_survives_a_restart() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    let hold = rig.order(FEEDER, Action::Hold);
+    peer.order(&hold).await;
+    assert_eq!(peer.outcome(&hold.command).await.state, CommandState::Applied);
+    rig.plc.plc().feeder(FEEDER).held = false;
+    peer.play(Duration::from_secs(2)).await;
+    assert!(rig.plc.plc().feeder(FEEDER).held, "written again");
+    rig.kill().await;
+    rig.plc.plc().feeder(FEEDER).held = false;
+    rig.start().await;
+    let mut peer = rig.open().await;
+    peer.play(Duration::from_secs(2)).await;
+    assert!(rig.plc.plc().feeder(FEEDER).held, "written again after a restart");
+    let dose = rig.feed(1_000);
+    peer.order(&dose).await;
+    let end = peer.outcome(&dose.command).await;
+    assert_eq!((end.reason, end.metadata["source"].as_str()), (Reason::FeederHeld, "OPERATOR"));
+    let resume = rig.order(FEEDER, Action::Resume);
+    peer.order(&resume).await;
+    assert_eq!(peer.outcome(&resume.command).await.state, CommandState::Applied);
+    peer.play(Duration::from_secs(3)).await;
+    assert!(!rig.plc.plc().feeder(FEEDER).held);
+    let status = peer.feeders[FEEDER].status.clone().unwrap();
+    assert_eq!((status.state(), status.holds.len()), (pb::FeederState::Ready, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_of_the_farm_is_lifted_only_there() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    rig.plc.plc().feeder(FEEDER).held = true;
+    peer.play(Duration::from_secs(2)).await;
+    let status = peer.feeders[FEEDER].status.clone().unwrap();
+    assert_eq!(status.holds[0].source(), pb::HoldSource::Farm);
+    let resume = rig.order(FEEDER, Action::Resume);
+    peer.order(&resume).await;
+    assert_eq!(peer.outcome(&resume.command).await.reason, Reason::LocalHold);
+    rig.plc.plc().feeder(FEEDER).held = false;
+    peer.play(Duration::from_secs(2)).await;
+    assert!(peer.feeders[FEEDER].status.clone().unwrap().holds.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_that_cannot_be_read_back_is_in_doubt_and_goes_on() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    {
+        let mut plc = rig.plc.plc();
+        plc.readable = false;
+        plc.fates = [Fate::Lost].into();
+    }
+    let hold = rig.order(FEEDER, Action::Hold);
+    peer.order(&hold).await;
+    let end = peer.outcome(&hold.command).await;
+    assert_eq!((end.state, end.reason), (CommandState::Uncertain, Reason::PlcUnreachable));
+    {
+        let mut plc = rig.plc.plc();
+        plc.readable = true;
+        plc.fates = [Fate::Answered].into();
+    }
+    assert_eq!(peer.outcome(&hold.command).await.state, CommandState::Applied);
+}
