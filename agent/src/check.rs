@@ -26,7 +26,11 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> io::Result<bo
         match &plc.driver {
             PlcDriver::Sim(_) => {
                 let feeders: usize = plc.robots.iter().map(|r| r.feeders.len()).sum();
-                writeln!(out, "{}: simulated, {feeders} feeders, {access}: no tags to prove", plc.name)?;
+                writeln!(
+                    out,
+                    "{}: simulated, {feeders} feeders, {access}: no tags to prove",
+                    plc.name
+                )?;
             }
             PlcDriver::OpcUa(of) => {
                 writeln!(out, "{}: {}, {access}", plc.name, of.url)?;

@@ -104,14 +104,14 @@ async fn p6_a_change_at_the_farm_becomes_a_version_of_the_farm() {
 async fn p2_a_value_that_the_plc_puts_back_is_rejected_not_applied() {
     let plc = Plc::start(&[]).await.unwrap();
     let stack = stack(&plc).await;
-    plc.control(json!({"op": "lie", "kind": "revert_after_scans", "n": 2, "feeder": "R01"})).await.unwrap();
-    let command = stack.client.set_portion("feeder-r1", 1_600).await.unwrap();
+    plc.control(json!({"op": "lie", "kind": "revert_after_scans", "n": 2, "feeder": "F01"})).await.unwrap();
+    let command = stack.client.set_portion("pond-1", 1_600).await.unwrap();
     assert_eq!(
         (command.state(), command.reason.as_str()),
         (CommandState::Rejected, "REVERTED_BY_PLC"),
         "{command:?}"
     );
-    let now = stack.client.feeder("feeder-r1").await.unwrap();
+    let now = stack.client.feeder("pond-1").await.unwrap();
     assert_eq!(now.config.unwrap().portion_mg, Some(1_500));
 }
 

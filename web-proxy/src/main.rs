@@ -23,9 +23,10 @@ async fn main() -> ExitCode {
 }
 
 async fn run(settings: &Settings) -> anyhow::Result<()> {
-    let proxy = Proxy::bind(settings, Site::embedded()).await?;
     let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
+    // First: whoever reads that the proxy listens may send a signal at once.
     let signals = stop::signals(stop.clone(), hurry.clone())?;
+    let proxy = Proxy::bind(settings, Site::embedded()).await?;
     tokio::select! {
         result = proxy.run(stop, hurry) => result,
         () = signals => Ok(()),

@@ -97,7 +97,8 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        // The inner body says so while a rest of base64 is still undecoded: only its end tells.
+        false
     }
 
     fn size_hint(&self) -> SizeHint {

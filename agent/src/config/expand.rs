@@ -38,7 +38,11 @@ pub(super) fn feeders(
         let base = match &own.template {
             None => FeederTable::default(),
             Some(name) => templates.get(name.get_ref()).cloned().ok_or_else(|| {
-                At::new(&name.span(), "feeder.template", format!("no [[template]] is named {:?}", name.get_ref()))
+                At::new(
+                    &name.span(),
+                    "feeder.template",
+                    format!("no [[template]] is named {:?}", name.get_ref()),
+                )
             })?,
         };
         let numbers = own.n.as_ref().map(|n| numbers("feeder.n", n)).transpose()?;

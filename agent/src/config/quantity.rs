@@ -68,7 +68,9 @@ impl Dimension {
             None => Err(format!("needs a unit, one of {}", names())),
             Some(unit) => match units.iter().find(|u| u.0 == unit) {
                 Some((_, factor)) => Ok(*factor),
-                None if self == Self::Mass && ["pulses", "revolutions", "s", "ms"].contains(&unit) => {
+                None if self == Self::Mass
+                    && ["pulses", "revolutions", "s", "ms"].contains(&unit) =>
+                {
                     Err(format!(
                         "unit {unit:?} needs a [[calibration]], which this version does not offer; \
                          scale it to mg, g or kg in the PLC"

@@ -75,7 +75,8 @@ fn faults_name_key_and_line() {
 
 #[test]
 fn a_file_that_cannot_be_read_is_named() {
-    let shown = load(Path::new("/nowhere/agent.toml"), &Overrides::default()).unwrap_err().to_string();
+    let shown =
+        load(Path::new("/nowhere/agent.toml"), &Overrides::default()).unwrap_err().to_string();
     assert!(shown.starts_with("/nowhere/agent.toml: cannot be read"), "{shown}");
 }
 
@@ -105,10 +106,14 @@ fn the_example_expands() {
     let config = load(&path, &Overrides::default()).unwrap();
     let plc = &config.plcs[0];
     assert_eq!(plc.access, Access::ReadOnly);
-    let ids: Vec<_> = plc.robots.iter().flat_map(|r| &r.feeders).map(|f| f.id.to_string()).collect();
+    let ids: Vec<_> =
+        plc.robots.iter().flat_map(|r| &r.feeders).map(|f| f.id.to_string()).collect();
     assert_eq!(ids, ["feeder-r1", "feeder-r2", "feeder-r3", "pond-1", "pond-2", "pond-3"]);
     let third = &plc.robots[2].feeders[0];
-    assert_eq!((third.tank_name.as_str(), third.limits.portion_max_mg), ("Quarantine tank", Some(5_000)));
+    assert_eq!(
+        (third.tank_name.as_str(), third.limits.portion_max_mg),
+        ("Quarantine tank", Some(5_000))
+    );
     assert_eq!(plc.robots[1].feeders[0].limits.portion_max_mg, Some(15_000));
     let pond = &plc.robots[5];
     assert_eq!(pond.dwell, Duration::from_millis(300));
@@ -141,9 +146,12 @@ fn the_demo_has_a_first_feeder_with_room_at_any_instant() {
     // Every config is one that the rules allow.
     for feeder in feeders {
         let config = &feeder.initial.as_ref().unwrap().config;
-        let day = config.meals_per_day().unwrap() * u32::try_from(config.portion_mg.unwrap()).unwrap();
+        let day =
+            config.meals_per_day().unwrap() * u32::try_from(config.portion_mg.unwrap()).unwrap();
         assert!(i64::from(day) <= i64::from(config.daily_cap_mg.unwrap()), "{}", feeder.id);
-        assert!(feeder.limits.dispensing_s(config.portion_mg.unwrap()) < config.interval_s.unwrap());
+        assert!(
+            feeder.limits.dispensing_s(config.portion_mg.unwrap()) < config.interval_s.unwrap()
+        );
         assert_eq!(config.portion_mg.unwrap() % feeder.limits.portion_step_mg.unwrap(), 0);
     }
 }

@@ -51,8 +51,11 @@ fn capabilities(plc: &Plc, robot: &Robot, f: &Feeder) -> Capabilities {
     let writes = plc.access == Access::ReadWrite;
     let owned = robot.config_owner == ConfigOwner::Desktop;
     let field = |writable: bool| {
-        let access =
-            if writes && writable && !owned { FieldAccess::Writable } else { FieldAccess::ReadOnly };
+        let access = if writes && writable && !owned {
+            FieldAccess::Writable
+        } else {
+            FieldAccess::ReadOnly
+        };
         FieldCapability { access, enforced_by: Enforcer::Plc }
     };
     match f.profile {

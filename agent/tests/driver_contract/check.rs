@@ -33,10 +33,14 @@ async fn the_example_is_proven_and_faults_are_found() {
         .replace("access = \"read_only\"", "access = \"read_write\"")
         .replace("\"{node}.Hopper\", type = \"double\"", "\"{node}.Hopper\", type = \"uint32\"")
         .replace("{node}.Interval", "{node}.Intervall")
-        .replace("\"{node}.Oxygen\", type = \"double\", unit = \"mg/L\"", "\"{node}.Oxygen\", type = \"double\", scale = 10000, unit = \"mg/L\"")
+        .replace(
+            "\"{node}.Oxygen\", type = \"double\", unit = \"mg/L\"",
+            "\"{node}.Oxygen\", type = \"double\", scale = 10000, unit = \"mg/L\"",
+        )
         .replace("\"{node}.DailyCap\"", "\"{node}.TotalGrams\"")
         .replace("{ automatic = 1, manual = 2, off = 0 }", "{ automatic = 1, off = 0 }");
-    let text = wrong.replace("alive = { node = \"{node}.Alive\"", "alive = { node = \"{node}.DoseEcho\"");
+    let text =
+        wrong.replace("alive = { node = \"{node}.Alive\"", "alive = { node = \"{node}.DoseEcho\"");
     // Manual has no word any more, and the blocks have no DoseEcho.
     let mut out = Vec::new();
     let manual = |dir: &Path| config(dir, &text);
@@ -58,7 +62,8 @@ async fn the_example_is_proven_and_faults_are_found() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plc_that_is_not_there_is_a_problem_with_advice() {
     let dir = TempDir::new().unwrap();
-    let text = crate::rig::opcua_toml("opc.tcp://127.0.0.1:1/x", crate::rig::Kind::Block, "read_only", "");
+    let text =
+        crate::rig::opcua_toml("opc.tcp://127.0.0.1:1/x", crate::rig::Kind::Block, "read_only", "");
     let mut out = Vec::new();
     assert!(!check::run(&config(dir.path(), &text), &mut out).await.unwrap());
     let shown = String::from_utf8(out).unwrap();

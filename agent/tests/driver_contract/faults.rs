@@ -73,7 +73,10 @@ async fn a_killed_plc_is_down_and_a_restarted_one_comes_back_by_itself() {
     rig.plc.as_mut().unwrap().restart().await;
     rig.link(LinkState::Up).await;
     let slot = rig.slot().await;
-    assert_eq!((slot.epoch, slot.last_sequence, slot.last_token), (block.epoch, block.sequence, 31));
+    assert_eq!(
+        (slot.epoch, slot.last_sequence, slot.last_token),
+        (block.epoch, block.sequence, 31)
+    );
     assert_eq!((slot.state, slot.reason), (SlotState::Aborted, slot_reason::POWER_LOST));
     assert!((300..20_000).contains(&slot.dispensed_mg), "{slot:?}");
     sleep(Duration::from_millis(500)).await;
@@ -118,8 +121,11 @@ async fn lost_memory_shows_as_a_new_epoch() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_config_that_the_plc_takes_back_is_seen() {
-    let rig = Rig::new(Kind::Block).await;
-    rig.plc.as_ref().unwrap().control(&json!({"op": "lie", "kind": "revert_after_scans", "n": 10, "feeder": "R01"}));
+    let rig = Rig::new(Kind::Scalar).await;
+    rig.plc
+        .as_ref()
+        .unwrap()
+        .control(&json!({"op": "lie", "kind": "revert_after_scans", "n": 10, "feeder": "F01"}));
     let base = rig.driver.read_config(&rig.feeder).await.unwrap();
     let mut new = base.config.valid().unwrap().clone();
     new.portion_mg = Some(4_000);
@@ -179,6 +185,9 @@ async fn a_wrong_password_and_a_wrong_namespace_are_configuration_errors() {
     std::fs::write(dir.path().join("pw"), "s3cret\n").unwrap();
     let driver = build(opcua_toml(&plc.endpoint, Kind::Block, "read_only", logon)).await;
     let mut link = driver.link();
-    timeout(Duration::from_secs(20), link.wait_for(|l| l.state == LinkState::Up)).await.unwrap().unwrap();
+    timeout(Duration::from_secs(20), link.wait_for(|l| l.state == LinkState::Up))
+        .await
+        .unwrap()
+        .unwrap();
     driver.shutdown().await;
 }

@@ -1,6 +1,12 @@
 //! What every driver must keep, against the simulated farm and against an OPC UA server of another
 //! make, in both profiles.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    missing_docs,
+    reason = "tests"
+)]
 
 mod check;
 mod faults;
@@ -10,7 +16,9 @@ mod sim;
 
 use std::time::Duration;
 
-use pasamanos_agent::driver::{ConfigReading, DriverError, SlotBlock, SlotOp, SlotState, slot_reason};
+use pasamanos_agent::driver::{
+    ConfigReading, DriverError, SlotBlock, SlotOp, SlotState, slot_reason,
+};
 use pasamanos_proto::model::{ConfigField, FieldSet, Mode};
 use tokio::time::sleep;
 
@@ -57,7 +65,8 @@ async fn a_dose_runs_once_though_submitted_five_times(kind: Kind) {
         rig.driver.submit(&rig.robot, &block).await.unwrap();
         sleep(Duration::from_millis(120)).await;
     }
-    let ended = rig.wait("done", |s| s.last_sequence == block.sequence && s.state == SlotState::Done).await;
+    let ended =
+        rig.wait("done", |s| s.last_sequence == block.sequence && s.state == SlotState::Done).await;
     assert_eq!(ended.dispensed_mg, 1_000);
     for _ in 0..3 {
         rig.driver.submit(&rig.robot, &block).await.unwrap();
@@ -87,14 +96,20 @@ async fn a_fence_consumes_the_slot(kind: Kind) {
         assert!(matches!(refused, Err(DriverError::Refused(_))), "{refused:?}");
         return;
     }
-    for wrong in [SlotBlock { epoch: dose.epoch ^ 1, ..dose }, SlotBlock { sequence: dose.sequence + 5, ..dose }] {
+    for wrong in [
+        SlotBlock { epoch: dose.epoch ^ 1, ..dose },
+        SlotBlock { sequence: dose.sequence + 5, ..dose },
+    ] {
         rig.driver.submit(&rig.robot, &wrong).await.unwrap();
     }
     sleep(Duration::from_millis(300)).await;
     assert_eq!(rig.slot().await.last_sequence, dose.sequence - 1, "not its own sequence or epoch");
     rig.driver.submit(&rig.robot, &fence).await.unwrap();
     let fenced = rig.wait("fenced", |s| s.last_sequence == dose.sequence).await;
-    assert_eq!((fenced.last_op, fenced.state, fenced.dispensed_mg), (SlotOp::Nop, SlotState::Done, 0));
+    assert_eq!(
+        (fenced.last_op, fenced.state, fenced.dispensed_mg),
+        (SlotOp::Nop, SlotState::Done, 0)
+    );
     rig.driver.submit(&rig.robot, &dose).await.unwrap();
     sleep(Duration::from_millis(500)).await;
     assert_eq!(rig.executions(), [], "a fenced dose can never run");

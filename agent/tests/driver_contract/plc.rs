@@ -37,7 +37,8 @@ impl TestPlc {
 
     async fn launch(dir: PathBuf, extra: Vec<String>, port: u64) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        let (python, server) = (root.join("target/venv/bin/python"), root.join("tests/plc/farm_plc.py"));
+        let (python, server) =
+            (root.join("target/venv/bin/python"), root.join("tests/plc/farm_plc.py"));
         assert!(python.exists(), "{} is missing: run `make deps`", python.display());
         let mut child = Command::new(&python)
             .arg(&server)
@@ -55,8 +56,10 @@ impl TestPlc {
             let mut line = String::new();
             BufReader::new(out).read_line(&mut line).map(|_| line)
         });
-        let line = tokio::time::timeout(Duration::from_secs(60), line).await.unwrap().unwrap().unwrap();
-        let ready: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no ready line: {line:?}"));
+        let line =
+            tokio::time::timeout(Duration::from_secs(60), line).await.unwrap().unwrap().unwrap();
+        let ready: Value =
+            serde_json::from_str(&line).unwrap_or_else(|_| panic!("no ready line: {line:?}"));
         Self {
             child,
             dir,
@@ -80,7 +83,8 @@ impl TestPlc {
 
     /// Sends it a signal such as `-STOP`.
     pub fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        let sent =
+            Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 

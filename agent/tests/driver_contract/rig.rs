@@ -165,7 +165,8 @@ impl Rig {
     pub async fn link(&self, state: LinkState) {
         let mut link = self.driver.link();
         let there = link.wait_for(|link| link.state == state);
-        let seen = tokio::time::timeout(Duration::from_secs(40), there).await.map(|r| r.unwrap().clone());
+        let seen =
+            tokio::time::timeout(Duration::from_secs(40), there).await.map(|r| r.unwrap().clone());
         assert!(seen.is_ok(), "link is {:?}, not {state:?}", self.driver.link().borrow());
     }
 
@@ -174,7 +175,9 @@ impl Rig {
         for _ in 0..400 {
             match self.driver.read_status(&self.robot).await {
                 Ok(snapshot) => return snapshot,
-                Err(DriverError::NotConnected) => tokio::time::sleep(Duration::from_millis(50)).await,
+                Err(DriverError::NotConnected) => {
+                    tokio::time::sleep(Duration::from_millis(50)).await
+                }
                 Err(e) => panic!("{e}"),
             }
         }
@@ -196,7 +199,11 @@ impl Rig {
     }
 
     /// Waits for a config of which this is true.
-    pub async fn config_until(&self, what: &str, is: impl Fn(&ConfigReading) -> bool) -> ConfigReading {
+    pub async fn config_until(
+        &self,
+        what: &str,
+        is: impl Fn(&ConfigReading) -> bool,
+    ) -> ConfigReading {
         let mut last = None;
         for _ in 0..200 {
             let reading = self.driver.read_config(&self.feeder).await.unwrap();
@@ -268,7 +275,8 @@ impl Rig {
             let by = l["cause"].as_str().unwrap().eq_ignore_ascii_case("command");
             by && ours.contains(&l["feeder"].as_str().unwrap())
         });
-        let end = |of: &Value| lines.iter().find(|l| event(l) == Some(json!("end")) && key(l) == key(of));
+        let end =
+            |of: &Value| lines.iter().find(|l| event(l) == Some(json!("end")) && key(l) == key(of));
         let execution = |l: &Value| Execution {
             sequence: l["seq"].as_u64().unwrap(),
             token: l["token"].as_u64().unwrap(),
@@ -282,11 +290,14 @@ impl Rig {
         match &self.plc {
             None => {
                 let config = json!({ "portion_mg": portion_mg });
-                self.sim(&json!({"op": "edit_config", "feeder": "feeder-1", "config": config})).await;
+                self.sim(&json!({"op": "edit_config", "feeder": "feeder-1", "config": config}))
+                    .await;
             }
             Some(plc) => {
                 let name = if self.kind == Kind::Block { "R01" } else { "F01" };
-                plc.control(&json!({"op": "edit_config", "feeder": name, "portion_mg": portion_mg}));
+                plc.control(
+                    &json!({"op": "edit_config", "feeder": name, "portion_mg": portion_mg}),
+                );
             }
         }
     }

@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn the_key_has_the_names_filled_in_and_no_braces() {
-        let agent: AgentName = "farms/norte/agents/agent-1".parse().expect("a name");
+        let Some(agent) = parse_member("norte/agent-1") else { panic!("a member") };
         assert_eq!(key(&agent), "pasamanos:lease:norte/agent-1");
         assert_eq!(parse_member(&member(&agent)), Some(agent));
     }

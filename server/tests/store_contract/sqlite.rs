@@ -333,3 +333,70 @@ async fn state_changes_per_second() {
         store.close().await;
     }
 }
+
+/// A disk of its own, so small that it fills up.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    fn mount() -> Self {
+        let dir = TempDir::new().unwrap();
+        let mut mount = std::process::Command::new("mount");
+        let status = mount.args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(dir.path()).status();
+        assert!(status.is_ok_and(|s| s.success()), "cannot mount a tmpfs: not root");
+        Self(dir)
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.0.path().join("filler")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "mounts a disk: needs root"]
+async fn a_full_disk_refuses_and_heals_without_a_restart() {
+    let disk = SmallDisk::mount();
+    let store = SqliteStore::open(&file(&disk.0)).await.unwrap();
+    let epoch = first_session(&store).await.epoch;
+    for round in 0..3 {
+        let _ = std::fs::write(disk.filler(), vec![7_u8; 2 << 20]);
+        let mut refused = Vec::new();
+        for _ in 0..400 {
+            let new = hold(1, epoch);
+            let start = Instant::now();
+            match store.accept(vec![new.clone()], PATIENCE).await {
+                Ok(_) => continue,
+                Err(AcceptError::Store(StoreError::Unavailable(_)) | AcceptError::NotTaken) => {}
+                Err(e) => panic!("{e:?}"),
+            }
+            assert!(start.elapsed() < Duration::from_millis(2_200), "{:?}", start.elapsed());
+            refused.push(new.name);
+            if refused.len() == 3 {
+                break;
+            }
+        }
+        assert_eq!(refused.len(), 3, "round {round}: the disk did not fill up");
+        for name in &refused {
+            assert_eq!(store.command(name).await.unwrap(), None, "nothing is left behind");
+        }
+        std::fs::remove_file(disk.filler()).unwrap();
+        let start = Instant::now();
+        while store.accept(vec![hold(1, epoch)], PATIENCE).await.is_err() {
+            assert!(start.elapsed() < Duration::from_secs(3), "it does not heal");
+        }
+        for name in &refused {
+            assert_eq!(store.command(name).await.unwrap(), None, "nothing comes back");
+        }
+    }
+    assert!(store.verify_audit(&farm()).await.unwrap().intact());
+    let all = store.commands(&farm(), None, &page(5_000, "")).await.unwrap().items;
+    let mut numbers: Vec<_> = all.iter().map(|c| c.number).rev().collect();
+    numbers.dedup();
+    assert_eq!(numbers, (1..=i64::try_from(all.len()).unwrap()).collect::<Vec<_>>());
+    store.close().await;
+}

@@ -28,13 +28,13 @@ enum Sender {
 
 impl Client {
     pub async fn http1(addr: SocketAddr) -> Self {
-        let io = TokioIo::new(TcpStream::connect(addr).await.unwrap());
+        let io = connect(addr).await;
         let (sender, connection) = http1::handshake(io).await.unwrap();
         Self::new(Sender::Http1(sender), addr, async { drop(connection.await) })
     }
 
     pub async fn http2(addr: SocketAddr) -> Self {
-        let io = TokioIo::new(TcpStream::connect(addr).await.unwrap());
+        let io = connect(addr).await;
         let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
         Self::new(Sender::Http2(sender), addr, async { drop(connection.await) })
     }
@@ -104,6 +104,12 @@ impl Client {
         all.extend(headers);
         self.send(Method::POST, &path(method), &all, frame(message.as_bytes())).await
     }
+}
+
+async fn connect(addr: SocketAddr) -> TokioIo<TcpStream> {
+    let stream = TcpStream::connect(addr).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    TokioIo::new(stream)
 }
 
 /// The path of a method of a service that may be called.

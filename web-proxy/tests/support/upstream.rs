@@ -71,6 +71,7 @@ async fn accept(listener: TcpListener, report: mpsc::Sender<Event>, connections:
     let mut tasks = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
         connections.fetch_add(1, Ordering::SeqCst);
         let report = report.clone();
         let service = service_fn(move |request| {
@@ -181,7 +182,7 @@ impl Body for Play {
         match (self.frames.next(), &self.then) {
             (Some(frame), _) => Poll::Ready(Some(frame)),
             (None, Then::End) => Poll::Ready(None),
-            (None, Then::Flood(_)) => Poll::Ready(Some(data("more and more and more"))),
+            (None, Then::Flood(_)) => Poll::Ready(Some(data(&"more ".repeat(3000)))),
             (None, Then::Silence(_)) => Poll::Pending,
         }
     }

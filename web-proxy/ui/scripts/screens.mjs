@@ -230,6 +230,23 @@ for (const [suffix, size] of [
   });
 }
 
+await scene("rtl-phone", { size: PHONE }, async (page, shot) => {
+  await farm(page, "/feeders/b-01");
+  await page.evaluate(() => {
+    document.documentElement.dir = "rtl";
+  });
+  await shot("-panel");
+  await id(page, "panel-close").click();
+  await shot();
+});
+await scene("icons", { size: { width: 512, height: 512 } }, async (page) => {
+  // The icons of the manifest, drawn from the one drawing: run with OUT=public to renew them.
+  await page.goto(`${ORIGIN}/favicon.svg`);
+  await page.screenshot({ path: join(OUT, "icon-512.png") });
+  await page.setViewportSize({ width: 180, height: 180 });
+  await page.screenshot({ path: join(OUT, "icon-180.png") });
+});
+
 await browser.close();
 await close();
 await close2();

@@ -39,7 +39,7 @@ describe("the page", () => {
     expect(get("presence").textContent).toMatch(/since .* 2.h 11.min/);
     expect(get("stream").dataset.state).toBe("live");
     expect(screen.getAllByTestId(/^tank-/)).toHaveLength(20);
-    expect(localStorage.getItem("pasamanos.farm")).toBe("arava-north");
+    await waitFor(() => expect(localStorage.getItem("pasamanos.farm")).toBe("arava-north"));
   });
 
   it("opens the farm of the last time, or the one in the address", () => {

@@ -9,7 +9,9 @@ use crate::driver::DriverError;
 pub(super) fn of_write(code: StatusCode, detail: &str) -> DriverError {
     let text = format!("{code} {detail}");
     match code {
-        StatusCode::BadNotConnected | StatusCode::BadServerNotConnected => DriverError::NotConnected,
+        StatusCode::BadNotConnected | StatusCode::BadServerNotConnected => {
+            DriverError::NotConnected
+        }
         // The server says that it did not take it.
         StatusCode::BadSessionIdInvalid
         | StatusCode::BadSessionClosed

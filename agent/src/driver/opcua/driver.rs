@@ -128,10 +128,7 @@ impl OpcUaDriver {
         if seen.first().map(|v| value::count(echo, v)).transpose()? == Some(block.sequence) {
             return Ok(());
         }
-        let wanted = [
-            (amount, f64::from(block.amount_mg)),
-            (sequence, f64::from(block.sequence)),
-        ];
+        let wanted = [(amount, f64::from(block.amount_mg)), (sequence, f64::from(block.sequence))];
         let mut writes = Vec::new();
         for (tag, kept) in wanted {
             writes.push((&tag.address, value::variant(tag, kept)?));
@@ -148,7 +145,9 @@ impl OpcUaDriver {
             ready = equal(&live, &wanted).await?;
         }
         if !ready {
-            return Err(DriverError::Refused("amount and sequence did not read back before start".into()));
+            return Err(DriverError::Refused(
+                "amount and sequence did not read back before start".into(),
+            ));
         }
         // From here on this sequence is used up, whatever comes back.
         group.started = Some(block.sequence);
@@ -163,7 +162,9 @@ async fn equal(live: &Live, wanted: &[(&Tag, f64)]) -> Result<bool, DriverError>
     let addresses: Vec<&Address> = wanted.iter().map(|(tag, _)| &tag.address).collect();
     for _ in 0..READ_BACKS {
         let values = live.read(&addresses).await.map_err(|e| {
-            DriverError::Refused(format!("not started: amount and sequence cannot be read back: {e}"))
+            DriverError::Refused(format!(
+                "not started: amount and sequence cannot be read back: {e}"
+            ))
         })?;
         let same = wanted.iter().zip(&values).all(|((tag, kept), value)| {
             let half = (tag.step() / 2.0).max(0.5);
@@ -188,7 +189,8 @@ impl Driver for OpcUaDriver {
         RobotTraits {
             sequenced: of.is_some_and(is_block),
             dwell: of.map_or(Duration::from_secs(1), |r| r.dwell),
-            life_provable: of.is_some_and(|r| life(r).is_some() || r.tags.contains_key(&TagName::PlcTime)),
+            life_provable: of
+                .is_some_and(|r| life(r).is_some() || r.tags.contains_key(&TagName::PlcTime)),
             read_only: self.plc.access == Access::ReadOnly,
             basis: Basis::Counted,
         }
@@ -212,9 +214,7 @@ impl Driver for OpcUaDriver {
                 let missing = || DriverError::BadData("no value".into());
                 words::config(&value::words(tag, values.first().ok_or_else(missing)?)?)
             }
-            Profile::Scalar => {
-                scalar::config(f, &scalar::config_plan(f).read(&live).await?)
-            }
+            Profile::Scalar => scalar::config(f, &scalar::config_plan(f).read(&live).await?),
         }
     }
 

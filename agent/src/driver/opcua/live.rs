@@ -11,9 +11,9 @@ use futures_util::StreamExt as _;
 use opcua::client::{ClientBuilder, IdentityToken, Session, SessionPollResult};
 use opcua::crypto::SecurityPolicy;
 use opcua::types::{
-    AttributeId, BrowsePath, DataValue, MessageSecurityMode, NodeId, ObjectId, QualifiedName, ReadValueId,
-    ReferenceTypeId, RelativePath, RelativePathElement, StatusCode, TimestampsToReturn, VariableId,
-    Variant, WriteValue,
+    AttributeId, BrowsePath, DataValue, MessageSecurityMode, NodeId, ObjectId, QualifiedName,
+    ReadValueId, ReferenceTypeId, RelativePath, RelativePathElement, StatusCode,
+    TimestampsToReturn, VariableId, Variant, WriteValue,
 };
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -53,7 +53,8 @@ pub(super) struct OpenError {
 impl OpenError {
     fn status(code: StatusCode, what: &str) -> Self {
         let configuration = codes::is_configuration(code);
-        let advice = if configuration { format!("; {}", codes::advice(code)) } else { String::new() };
+        let advice =
+            if configuration { format!("; {}", codes::advice(code)) } else { String::new() };
         Self { detail: format!("{what}: {code}{advice}"), configuration }
     }
 
@@ -153,7 +154,9 @@ impl Live {
             let Some(index) = namespaces.get_index(&address.namespace) else {
                 let known: Vec<_> = namespaces.known_namespaces().keys().cloned().collect();
                 let (of, known) = (&address.namespace, known.join(", "));
-                return Err(OpenError::config(format!("no namespace {of:?} there; it has {known}")));
+                return Err(OpenError::config(format!(
+                    "no namespace {of:?} there; it has {known}"
+                )));
             };
             match &address.identifier {
                 Identifier::Text(text) => {
@@ -167,7 +170,8 @@ impl Live {
         }
         if !paths.is_empty() {
             let asked: Vec<_> = paths.iter().map(|p| p.1.clone()).collect();
-            let answer = timeout(STEP, self.session.translate_browse_paths_to_node_ids(&asked)).await;
+            let answer =
+                timeout(STEP, self.session.translate_browse_paths_to_node_ids(&asked)).await;
             let found = match answer {
                 Err(_) => return Err(OpenError::silent("translating paths")),
                 Ok(Err(e)) => return Err(OpenError::status(e.status(), "translating paths")),
@@ -189,7 +193,8 @@ impl Live {
         let node: NodeId =
             VariableId::Server_ServerCapabilities_OperationLimits_MaxNodesPerRead.into();
         let asked = [ReadValueId::new_value(node)];
-        let answer = timeout(STEP, self.session.read(&asked, TimestampsToReturn::Neither, 0.0)).await;
+        let answer =
+            timeout(STEP, self.session.read(&asked, TimestampsToReturn::Neither, 0.0)).await;
         match answer.ok().and_then(Result::ok).and_then(|v| v.into_iter().next()?.value) {
             Some(Variant::UInt32(n)) if n > 0 => MAX_NODES.min(n as usize),
             _ => MAX_NODES,

@@ -84,13 +84,14 @@ impl Values<'_> {
 
     /// The readings of the feeder's tank: one that is bad or not plausible is shown as bad.
     pub fn readings(&self, feeder: &Feeder) -> Vec<TankReading> {
-        let read = |(name, kind, plausible): &(TagName, ReadingKind, std::ops::RangeInclusive<i64>)| {
-            let (tag, value) = self.of(&feeder.tags, *name)?;
-            let value = value::scaled(tag, value).ok();
-            let good = value.is_some_and(|v| plausible.contains(&v));
-            let (tank, value) = (feeder.tank.clone(), value.unwrap_or(0));
-            Some(TankReading { tank, kind: *kind, value, good })
-        };
+        let read =
+            |(name, kind, plausible): &(TagName, ReadingKind, std::ops::RangeInclusive<i64>)| {
+                let (tag, value) = self.of(&feeder.tags, *name)?;
+                let value = value::scaled(tag, value).ok();
+                let good = value.is_some_and(|v| plausible.contains(&v));
+                let (tank, value) = (feeder.tank.clone(), value.unwrap_or(0));
+                Some(TankReading { tank, kind: *kind, value, good })
+            };
         READINGS.iter().filter_map(read).collect()
     }
 }

@@ -187,7 +187,10 @@ pub(super) fn config_writes<'a>(
             .and_then(|(_, name)| feeder.tags.get(name))
             .ok_or_else(|| DriverError::Refused(format!("{} is not mapped", field.path())))?;
         if !tag.writable {
-            return Err(DriverError::Refused(format!("{} is read-only in agent.toml", field.path())));
+            return Err(DriverError::Refused(format!(
+                "{} is read-only in agent.toml",
+                field.path()
+            )));
         }
         out.push((tag, write_of(tag, new, field)?));
     }
@@ -203,7 +206,8 @@ fn write_of(tag: &Tag, new: &FeederConfig, field: ConfigField) -> Result<Variant
                 Mode::Off => "off",
             };
             let raw = tag.values.get(word);
-            let none = || DriverError::Refused(format!("mode has no value for {word} in agent.toml"));
+            let none =
+                || DriverError::Refused(format!("mode has no value for {word} in agent.toml"));
             raw.and_then(|raw| i32::try_from(*raw).ok()).map(f64::from).ok_or_else(none)?
         }
         ConfigField::Interval => 1_000.0 * f64::from(need(new.interval_s, field)?),

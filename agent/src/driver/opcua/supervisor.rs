@@ -74,7 +74,8 @@ impl Supervisor {
                     }
                 }
                 Err(OpenError { detail, configuration }) => {
-                    let state = if configuration { LinkState::ConfigError } else { LinkState::Down };
+                    let state =
+                        if configuration { LinkState::ConfigError } else { LinkState::Down };
                     if self.say(state, &detail) {
                         tracing::warn!(plc = %self.plc, %detail, "plc.unreachable");
                     }
@@ -136,7 +137,10 @@ impl Supervisor {
                         self.say(LinkState::Up, "connected");
                     } else {
                         let who = frozen.join(", ");
-                        self.say(LinkState::Frozen, &format!("alive has not moved for 10 s: {who}"));
+                        self.say(
+                            LinkState::Frozen,
+                            &format!("alive has not moved for 10 s: {who}"),
+                        );
                     }
                 }
             }

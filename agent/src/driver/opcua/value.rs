@@ -108,7 +108,10 @@ pub(super) fn variant(tag: &Tag, kept: f64) -> Result<Variant, DriverError> {
     if tag.kind == TagType::Double {
         return Ok(Variant::Double(raw));
     }
-    #[allow(clippy::cast_possible_truncation, reason = "floats of this size lose nothing that counts")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "floats of this size lose nothing that counts"
+    )]
     if tag.kind == TagType::Float {
         return Ok(Variant::Float(raw as f32));
     }
@@ -172,7 +175,10 @@ mod tests {
     fn quality_is_looked_at_before_the_value() {
         let mut bad = value(Variant::Double(8.2));
         bad.status = Some(StatusCode::BadSensorFailure);
-        assert!(matches!(number(&tag(TagType::Double, 1.0, 1.0), &bad), Err(DriverError::BadData(_))));
+        assert!(matches!(
+            number(&tag(TagType::Double, 1.0, 1.0), &bad),
+            Err(DriverError::BadData(_))
+        ));
     }
 
     #[test]
@@ -181,7 +187,9 @@ mod tests {
         assert!(number(&of, &value(Variant::Int32(5))).is_err());
         assert!(number(&of, &value(Variant::Boolean(true))).is_err());
         assert_eq!(number(&of, &value(Variant::UInt32(5))).unwrap(), 5.0);
-        assert!(number(&tag(TagType::Double, 1.0, 1.0), &value(Variant::Double(f64::NAN))).is_err());
+        assert!(
+            number(&tag(TagType::Double, 1.0, 1.0), &value(Variant::Double(f64::NAN))).is_err()
+        );
     }
 
     #[test]

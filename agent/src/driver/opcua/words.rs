@@ -164,10 +164,10 @@ pub(super) fn config(words: &[u32]) -> Result<ConfigReading, DriverError> {
     let number = |word: u32| i32::try_from(word).unwrap_or(i32::MAX);
     // Limits below zero are two's complement.
     let limit = |word: u32| (word != NONE).then_some(word.cast_signed());
-    let windows = w[10..22].chunks_exact(2).take(w[9] as usize).map(|pair| pb::FeedWindow {
-        start_minute: number(pair[0]),
-        end_minute: number(pair[1]),
-    });
+    let windows = w[10..22]
+        .chunks_exact(2)
+        .take(w[9] as usize)
+        .map(|pair| pb::FeedWindow { start_minute: number(pair[0]), end_minute: number(pair[1]) });
     let locks = pb::Interlocks {
         min_dissolved_oxygen_ug_per_l: limit(w[7]),
         min_oxygen_saturation_permille: None,

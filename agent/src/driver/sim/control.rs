@@ -49,13 +49,23 @@ pub(super) enum Op {
     /// As `hopper` with 0.
     EmptyHopper { robot: String },
     /// A probe shows this value until it is told otherwise; without a value, the truth.
-    Reading { feeder: String, kind: String, value: Option<i64>, #[serde(default = "yes")] good: bool },
+    Reading {
+        feeder: String,
+        kind: String,
+        value: Option<i64>,
+        #[serde(default = "yes")]
+        good: bool,
+    },
     /// The connection to the PLC.
     Link { up: bool },
     /// The `alive` tag stands still, or moves again.
     Freeze { on: bool },
     /// The next config written to the feeder is accepted, and back to the old after so many reads.
-    Revert { feeder: String, #[serde(default = "one")] reads: u32 },
+    Revert {
+        feeder: String,
+        #[serde(default = "one")]
+        reads: u32,
+    },
     /// What becomes of the next writes.
     Replies(Replies),
     /// A meal of the schedule is due now.
@@ -176,7 +186,13 @@ impl Shell {
                 let i = robot(self, &r)?;
                 let machine = &mut self.machines[i];
                 let (measured, mut effects) = (machine.dispensed(now), Vec::new());
-                machine.finish(measured, SlotState::Aborted, slot_reason::POWER_LOST, now, &mut effects);
+                machine.finish(
+                    measured,
+                    SlotState::Aborted,
+                    slot_reason::POWER_LOST,
+                    now,
+                    &mut effects,
+                );
                 let (doses, hopper) = (machine.memory.doses, machine.memory.hopper_mg);
                 machine.memory = Machine::factory(&machine.setup, fastrand::u32(1..), now);
                 (machine.memory.doses, machine.memory.hopper_mg) = (doses, hopper);

@@ -116,7 +116,8 @@ impl Driver for SimDriver {
         fields: &FieldSet,
     ) -> Result<(), DriverError> {
         let (base, new) = (Box::new(base.clone()), Box::new(new.clone()));
-        self.write(Write::Config { feeder: feeder.clone(), base, new, fields: fields.clone() }).await
+        self.write(Write::Config { feeder: feeder.clone(), base, new, fields: fields.clone() })
+            .await
     }
 
     async fn submit(&self, robot: &RobotId, block: &SlotBlock) -> Result<(), DriverError> {

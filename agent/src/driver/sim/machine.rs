@@ -217,9 +217,18 @@ impl Machine {
                 !good || too(value, limit.into())
             })
         };
-        let locked = beyond(c.min_dissolved_oxygen_ug_per_l, ReadingKind::DissolvedOxygenUgPerL, |v, l| v < l)
-            || beyond(c.min_oxygen_saturation_permille, ReadingKind::OxygenSaturationPermille, |v, l| v < l)
-            || beyond(c.max_water_temperature_millicelsius, ReadingKind::WaterTemperatureMillicelsius, |v, l| v > l);
+        let locked =
+            beyond(c.min_dissolved_oxygen_ug_per_l, ReadingKind::DissolvedOxygenUgPerL, |v, l| {
+                v < l
+            }) || beyond(
+                c.min_oxygen_saturation_permille,
+                ReadingKind::OxygenSaturationPermille,
+                |v, l| v < l,
+            ) || beyond(
+                c.max_water_temperature_millicelsius,
+                ReadingKind::WaterTemperatureMillicelsius,
+                |v, l| v > l,
+            );
         locked.then_some(slot_reason::INTERLOCK)
     }
 
@@ -264,7 +273,8 @@ impl Machine {
     fn due(&self, outlet: usize, now: Now) -> Option<u32> {
         let memory = self.memory.outlets.get(outlet)?;
         let c = &memory.config;
-        let portion = u32::try_from(c.portion_mg).ok().filter(|mg| (1..=MAX_DOSE_MG).contains(mg))?;
+        let portion =
+            u32::try_from(c.portion_mg).ok().filter(|mg| (1..=MAX_DOSE_MG).contains(mg))?;
         let at = memory.last_meal_ms + c.interval_s.max(1) * 1_000;
         (c.is_automatic() && now.plc_ms >= at && c.feeds_at(now.minute())).then_some(portion)
     }
@@ -293,7 +303,14 @@ impl Machine {
         self.memory.running = Some(dose);
     }
 
-    pub fn finish(&mut self, mg: u32, state: SlotState, reason: u32, now: Now, out: &mut Vec<Effect>) {
+    pub fn finish(
+        &mut self,
+        mg: u32,
+        state: SlotState,
+        reason: u32,
+        now: Now,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(dose) = self.memory.running.take() else { return };
         let end = Line {
             event: "end".into(),

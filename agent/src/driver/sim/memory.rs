@@ -118,7 +118,14 @@ impl Memory {
     }
 
     /// Uses the slot up.
-    pub fn consume(&mut self, sequence: u32, op: SlotOp, token: u32, state: SlotState, reason: u32) {
+    pub fn consume(
+        &mut self,
+        sequence: u32,
+        op: SlotOp,
+        token: u32,
+        state: SlotState,
+        reason: u32,
+    ) {
         (self.last_sequence, self.last_op, self.last_token) = (sequence, op, token);
         (self.state, self.reason, self.dispensed_mg) = (state, reason, 0);
         if state != SlotState::Started {
@@ -210,7 +217,11 @@ impl From<&FeederConfig> for Program {
             mode: pb::FeederConfig::from(c).mode,
             portion_mg: c.portion_mg.unwrap_or_default(),
             interval_s: c.interval_s.unwrap_or_default().into(),
-            windows: c.windows.iter().map(|w| (w.start_minute.into(), w.end_minute.into())).collect(),
+            windows: c
+                .windows
+                .iter()
+                .map(|w| (w.start_minute.into(), w.end_minute.into()))
+                .collect(),
             daily_cap_mg: c.daily_cap_mg,
             min_dissolved_oxygen_ug_per_l: locks.min_dissolved_oxygen_ug_per_l,
             min_oxygen_saturation_permille: locks.min_oxygen_saturation_permille,

@@ -99,11 +99,19 @@ impl Shell {
         let now = shell.now();
         let mut number = 0;
         for (i, setup) in plc.robots.iter().enumerate() {
-            let outlets: Vec<_> = setup.feeders.iter().map(|f| {
-                let portion = f.initial.as_ref().and_then(|i| i.config.portion_mg).unwrap_or(1_000);
-                number += 1;
-                Outlet { setup: f.clone(), water: Water::new(f.tank.clone(), seed, number, portion) }
-            }).collect();
+            let outlets: Vec<_> = setup
+                .feeders
+                .iter()
+                .map(|f| {
+                    let portion =
+                        f.initial.as_ref().and_then(|i| i.config.portion_mg).unwrap_or(1_000);
+                    number += 1;
+                    Outlet {
+                        setup: f.clone(),
+                        water: Water::new(f.tank.clone(), seed, number, portion),
+                    }
+                })
+                .collect();
             let kept = found.memories.remove(setup.id.as_str());
             let kept = kept.filter(|m| m.outlets.len() == outlets.len());
             let memory = kept.unwrap_or_else(|| Machine::factory(setup, fastrand::u32(1..), now));
@@ -133,14 +141,18 @@ impl Shell {
     /// Runs until it is told to stop, or nobody asks any more.
     pub fn run(mut self, asks: &Receiver<Ask>, link: &watch::Sender<Link>) -> std::io::Result<()> {
         loop {
-            let (state, detail) =
-                if self.link_up { (LinkState::Up, "simulated") } else { (LinkState::Down, "cut (simulated)") };
+            let (state, detail) = if self.link_up {
+                (LinkState::Up, "simulated")
+            } else {
+                (LinkState::Down, "cut (simulated)")
+            };
             link.send_if_modified(|shown| {
                 let changed = shown.state != state;
                 *shown = Link { state, detail: detail.into() };
                 changed
             });
-            let busy = self.machines.iter().any(|m| m.memory.running.is_some() || m.pending.is_some());
+            let busy =
+                self.machines.iter().any(|m| m.memory.running.is_some() || m.pending.is_some());
             let ask = match asks.recv_timeout(if busy { BUSY } else { QUIET }) {
                 Ok(ask) => Some(ask),
                 Err(RecvTimeoutError::Timeout) => None,
@@ -168,7 +180,9 @@ impl Shell {
         let epoch = jiff::civil::date(1970, 1, 1);
         let day = epoch.until(local.date()).map_or(0, |span| i64::from(span.get_days()));
         let time = local.time();
-        let second = i64::from(time.hour()) * 3_600 + i64::from(time.minute()) * 60 + i64::from(time.second());
+        let second = i64::from(time.hour()) * 3_600
+            + i64::from(time.minute()) * 60
+            + i64::from(time.second());
         Now { plc_ms, day, second: u32::try_from(second).unwrap_or(0) }
     }
 
@@ -178,7 +192,8 @@ impl Shell {
             let effects = self.machines.get_mut(i).map(|m| m.tick(now)).unwrap_or_default();
             self.perform(i, &effects)?;
         }
-        let (due, later) = std::mem::take(&mut self.late).into_iter().partition(|w| w.0 <= now.plc_ms);
+        let (due, later) =
+            std::mem::take(&mut self.late).into_iter().partition(|w| w.0 <= now.plc_ms);
         self.late = later;
         for (_, write) in due {
             // Nobody waits for it any more.
@@ -225,7 +240,9 @@ impl Shell {
                 let _ = reply.send(found);
             }
             Ask::History(robot, reply) => {
-                let past = self.robot(&robot).map(|(_, m)| m.memory.past.iter().map(|p| (*p).into()).collect());
+                let past = self
+                    .robot(&robot)
+                    .map(|(_, m)| m.memory.past.iter().map(|p| (*p).into()).collect());
                 let _ = reply.send(past);
             }
             Ask::Config(feeder, reply) => {
@@ -254,7 +271,11 @@ impl Shell {
         Ok(())
     }
 
-    fn mistreat(&mut self, write: &Write, fate: super::control::Fate) -> std::io::Result<Result<(), DriverError>> {
+    fn mistreat(
+        &mut self,
+        write: &Write,
+        fate: super::control::Fate,
+    ) -> std::io::Result<Result<(), DriverError>> {
         use super::control::Fate;
         let lost = || Err(DriverError::Ambiguous("no reply (simulated)".into()));
         match fate {
@@ -275,9 +296,9 @@ impl Shell {
         let now = self.now();
         let at = match write {
             Write::Submit(robot, _) => self.robot(robot).map(|(i, _)| (i, 0)),
-            Write::Config { feeder, .. } | Write::Hold(feeder, _) | Write::ResetFault(feeder, _) => {
-                self.outlet(feeder)
-            }
+            Write::Config { feeder, .. }
+            | Write::Hold(feeder, _)
+            | Write::ResetFault(feeder, _) => self.outlet(feeder),
         };
         let (i, outlet) = match at {
             Ok(at) => at,
@@ -332,7 +353,9 @@ impl Shell {
 
     /// The place of a feeder: its robot's and its outlet's.
     pub(super) fn outlet(&self, id: &FeederId) -> Result<(usize, usize), DriverError> {
-        let place = |(i, m): (usize, &Machine)| Some((i, m.outlets.iter().position(|o| o.setup.id == *id)?));
+        let place = |(i, m): (usize, &Machine)| {
+            Some((i, m.outlets.iter().position(|o| o.setup.id == *id)?))
+        };
         let found = self.machines.iter().enumerate().find_map(place);
         found.ok_or_else(|| DriverError::Config(format!("no feeder {id}")))
     }

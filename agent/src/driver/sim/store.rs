@@ -83,8 +83,12 @@ impl Store {
         };
         let (memory, ledger) = (append(&memory_path)?, append(&ledger_path)?);
         let progress = dir.join(format!("{plc}.progress"));
-        let progress =
-            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(progress)?;
+        let progress = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(progress)?;
         sync_dir(dir)?;
         let length = memory.metadata()?.len();
         Ok((Self { memory_path, memory, length, ledger, progress }, found))
@@ -98,7 +102,10 @@ impl Store {
     ) -> io::Result<()> {
         let mut text = Vec::new();
         for (id, memory) in robots {
-            entry(&mut text, &Entry::Robot { id: id.into(), memory: std::borrow::Cow::Borrowed(memory) })?;
+            entry(
+                &mut text,
+                &Entry::Robot { id: id.into(), memory: std::borrow::Cow::Borrowed(memory) },
+            )?;
         }
         entry(&mut text, &Entry::Clock(clock.clone()))?;
         self.memory.write_all(&text)?;
@@ -153,7 +160,9 @@ impl Store {
             .and_then(|_| self.progress.read_exact(&mut record));
         let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
         match read {
-            Ok(()) if word(&record[..8]) == number => u32::try_from(word(&record[8..])).unwrap_or(0),
+            Ok(()) if word(&record[..8]) == number => {
+                u32::try_from(word(&record[8..])).unwrap_or(0)
+            }
             _ => 0,
         }
     }
@@ -167,7 +176,10 @@ fn entry(text: &mut Vec<u8>, entry: &Entry<'_>) -> io::Result<()> {
 
 fn lines(path: &Path) -> io::Result<Vec<String>> {
     match File::open(path) {
-        Ok(file) => BufReader::new(file).split(b'\n').map(|l| Ok(String::from_utf8_lossy(&l?).into())).collect(),
+        Ok(file) => BufReader::new(file)
+            .split(b'\n')
+            .map(|l| Ok(String::from_utf8_lossy(&l?).into()))
+            .collect(),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(e) => Err(e),
     }

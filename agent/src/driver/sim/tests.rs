@@ -18,7 +18,11 @@ const RATE: u32 = 500;
 fn at(ms: i64) -> Now {
     let second = 43_200 + ms.div_euclid(1_000);
     let plc_ms = 1_000_000 + ms;
-    Now { plc_ms, day: second.div_euclid(86_400), second: u32::try_from(second.rem_euclid(86_400)).unwrap() }
+    Now {
+        plc_ms,
+        day: second.div_euclid(86_400),
+        second: u32::try_from(second.rem_euclid(86_400)).unwrap(),
+    }
 }
 
 /// A robot with one manual feeder of 1,500 mg an hour, and what else its `initial` says.
@@ -127,7 +131,9 @@ fn a_dose_behind_a_meal_waits_and_may_be_fenced_meanwhile() {
     let mut m = machine(meal);
     m.tick(at(0));
     assert!(m.memory.running.is_some());
-    assert!(m.submit(dose(1, 500, 5), at(100)).iter().all(|e| matches!(e, Effect::Progress { .. })));
+    assert!(
+        m.submit(dose(1, 500, 5), at(100)).iter().all(|e| matches!(e, Effect::Progress { .. }))
+    );
     assert_eq!(slot(&m, at(100)).0, 0);
     let mut fenced = m.clone();
     fenced.submit(nop(1), at(200));
@@ -248,7 +254,10 @@ fn a_meal_beyond_the_cap_is_skipped_and_told() {
     );
     assert_eq!(meals(&mut m, 1_500), [0, 600]);
     let meal = m.snapshot(at(1_500_000)).feeders[0].meal.unwrap();
-    assert_eq!((meal.number, meal.state, meal.reason), (3, SlotState::Rejected, slot_reason::DAILY_CAP));
+    assert_eq!(
+        (meal.number, meal.state, meal.reason),
+        (3, SlotState::Rejected, slot_reason::DAILY_CAP)
+    );
     // The next day has a cap of its own.
     let mut next_day = m.clone();
     let effects = next_day.tick(at(43_200_000));
@@ -287,7 +296,9 @@ fn a_config_is_taken_on_its_base_only_and_resets_nothing() {
 #[test]
 fn no_feed_appears_or_vanishes() {
     let mut random = fastrand::Rng::with_seed(7);
-    let mut m = machine("portion_mg = 700, interval = \"1min\", first_meal_in = \"5s\", hopper_mg = 400000");
+    let mut m = machine(
+        "portion_mg = 700, interval = \"1min\", first_meal_in = \"5s\", hopper_mg = 400000",
+    );
     let (mut all, mut ms) = (Vec::new(), 0);
     for _ in 0..20_000 {
         ms += random.i64(0..2_000);
@@ -325,8 +336,11 @@ fn no_feed_appears_or_vanishes() {
     let starts: Vec<_> = lines.iter().filter(|l| l.event == "start").map(|l| l.number).collect();
     let ends: Vec<_> = lines.iter().filter(|l| l.event == "end").map(|l| l.number).collect();
     assert_eq!(starts, ends);
-    let commanded: Vec<_> =
-        lines.iter().filter(|l| l.event == "start" && l.cause == "command").map(|l| l.seq).collect();
+    let commanded: Vec<_> = lines
+        .iter()
+        .filter(|l| l.event == "start" && l.cause == "command")
+        .map(|l| l.seq)
+        .collect();
     assert!(commanded.windows(2).all(|pair| pair[0] < pair[1]), "a sequence ran twice");
     assert!(commanded.len() > 20 && fell > 300_000, "{} {fell}", commanded.len());
 }

@@ -84,7 +84,8 @@ impl Water {
             return *shown;
         }
         let saturated = saturation_ug_per_l(self.temperature_at(now));
-        let oxygen = (saturated * self.share - self.debt_at(now) + 60.0 * self.noise(3, now)).max(0.0);
+        let oxygen =
+            (saturated * self.share - self.debt_at(now) + 60.0 * self.noise(3, now)).max(0.0);
         let value = match kind {
             ReadingKind::DissolvedOxygenUgPerL => oxygen,
             ReadingKind::OxygenSaturationPermille => 1_000.0 * oxygen / saturated,
@@ -112,8 +113,10 @@ impl Water {
 
     /// From -1 to 1, smooth in time.
     fn noise(&self, channel: u64, now: Now) -> f64 {
-        let (cell, rest) =
-            (now.plc_ms.div_euclid(LATTICE_MS), ms(now.plc_ms.rem_euclid(LATTICE_MS)) / ms(LATTICE_MS));
+        let (cell, rest) = (
+            now.plc_ms.div_euclid(LATTICE_MS),
+            ms(now.plc_ms.rem_euclid(LATTICE_MS)) / ms(LATTICE_MS),
+        );
         let at = |cell: i64| 2.0 * unit(self.seed ^ mix(cell.cast_unsigned()), channel) - 1.0;
         let smooth = rest * rest * (3.0 - 2.0 * rest);
         at(cell) * (1.0 - smooth) + at(cell + 1) * smooth

@@ -1,5 +1,7 @@
 //! Acceptance: the locks, the number and the row of a command, all or none.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use pasamanos_proto::model::{Action, ActionKind, CommandName, CommandState, Reason};
 use pasamanos_proto::pb;
@@ -53,7 +55,7 @@ async fn accept(tx: &mut Tx<'_>, new: &NewCommand) -> Result<StoredCommand, Acce
         start_before: new.start_before.clone(),
         state: CommandState::Accepted,
         reason: Reason::Unspecified,
-        metadata: Default::default(),
+        metadata: BTreeMap::new(),
         detail: String::new(),
         author: new.author.clone(),
         note: new.note.clone(),

@@ -10,6 +10,7 @@ use sqlx::Row as _;
 
 use super::driver::{Conn, Row, for_update};
 use super::tx::broken;
+use super::words::hex;
 use crate::domain::ports::StoreError;
 
 type Hash = [u8; 32];
@@ -270,8 +271,4 @@ pub async fn verify(conn: &mut Conn, farm: &FarmId) -> Result<AuditReport, Store
         report.fault = Some(AuditFault { seq: seq.min(head.seq) + 1, what });
     }
     Ok(report)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -13,7 +13,7 @@ use sqlx::Row as _;
 
 use super::rows::parsed;
 use super::tx::Tx;
-use super::words::Word;
+use super::words::{Word, hex};
 use super::read;
 use crate::domain::ports::{StoreError, StoredFeeder, StoredTank, StoredVersion};
 
@@ -23,8 +23,7 @@ fn encoded(config: &ObservedConfig) -> Vec<u8> {
 
 fn etag(number: i64, config: &[u8]) -> String {
     let hash = Sha256::digest(config);
-    let short: String = hash[..4].iter().map(|b| format!("{b:02x}")).collect();
-    format!("v{number}-{short}")
+    format!("v{number}-{}", hex(&hash[..4]))
 }
 
 /// Makes what the PLC was read to run the feeder's next version, if it is not the one in force.

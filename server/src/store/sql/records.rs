@@ -11,6 +11,7 @@ use sqlx::Row as _;
 
 use super::driver::Conn;
 use super::tx::Tx;
+use super::words::hex;
 use crate::domain::ports::StoreError;
 
 /// The highest sequence of an incarnation that is stored; 0 if none.
@@ -176,7 +177,7 @@ async fn insert(
 
 /// An incarnation in a resource name.
 fn short(incarnation: &str) -> String {
-    Sha256::digest(incarnation.as_bytes())[..6].iter().map(|b| format!("{b:02x}")).collect()
+    hex(&Sha256::digest(incarnation.as_bytes())[..6])
 }
 
 /// The dose with resource names where the journal has slugs. What is no slug stays out: a record is

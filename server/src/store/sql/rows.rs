@@ -1,5 +1,6 @@
 //! Rows to the domain's records. What cannot be read back is a fault of ours.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use pasamanos_proto::model::{
@@ -91,7 +92,7 @@ pub fn command(row: &Row) -> Result<StoredCommand, StoreError> {
         state: word(row, "state")?,
         reason: Reason::from_name(reason).ok_or_else(|| broken("reason is unknown"))?,
         metadata: match metadata {
-            "" => Default::default(),
+            "" => BTreeMap::new(),
             json => serde_json::from_str(json).map_err(broken)?,
         },
         detail: row.try_get("detail")?,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use pasamanos_proto::model::{
     ActionKind, Basis, CommandReport, CommandState, FarmId, Reason, Verdict,
 };
+use pasamanos_proto::pb::ConfigAuthor;
 use serde_json::json;
 
 use super::audit::Entry;
@@ -12,7 +13,6 @@ use super::tx::{Tx, broken};
 use super::words::Word;
 use super::{feeders, read};
 use crate::domain::ports::{StoreError, StoredCommand, StoredFeeder};
-use pasamanos_proto::pb::ConfigAuthor;
 
 /// An end, or the doubt.
 pub struct Outcome {
@@ -65,9 +65,10 @@ pub async fn settle(
     command.detail = outcome.detail;
     command.dispensed = outcome.dispensed;
     command.settled_ms = Some(now_ms);
-    let metadata = match command.metadata.is_empty() {
-        true => String::new(),
-        false => serde_json::to_string(&command.metadata).map_err(broken)?,
+    let metadata = if command.metadata.is_empty() {
+        String::new()
+    } else {
+        serde_json::to_string(&command.metadata).map_err(broken)?
     };
     let update = sqlx::query(
         "UPDATE commands SET state = $3, reason = $4, metadata = $5, detail = $6,
@@ -113,11 +114,10 @@ pub async fn settle(
 /// Whether a person's settlement and the evidence differ.
 fn contradicted(command: &StoredCommand) -> bool {
     use CommandState::{Applied, Expired, Partial, Rejected};
-    match (command.resolution.as_ref().map(|r| r.what.verdict), command.state) {
-        (Some(Verdict::Fed), Rejected | Expired) => true,
-        (Some(Verdict::NotFed), Applied | Partial) => true,
-        _ => false,
-    }
+    matches!(
+        (command.resolution.as_ref().map(|r| r.what.verdict), command.state),
+        (Some(Verdict::Fed), Rejected | Expired) | (Some(Verdict::NotFed), Applied | Partial)
+    )
 }
 
 /// Ends a command as UNCERTAIN if it has no end.
@@ -150,9 +150,10 @@ pub async fn settle_reported(
         return Ok(feeder);
     };
     let by_command = is_config && report.state == CommandState::Applied;
-    let (author, by) = match by_command {
-        true => (ConfigAuthor::Command, Some(command.name.request)),
-        false => (ConfigAuthor::Farm, None),
+    let (author, by) = if by_command {
+        (ConfigAuthor::Command, Some(command.name.request))
+    } else {
+        (ConfigAuthor::Farm, None)
     };
     feeders::observe(tx, &farm, &mut feeder, config, author, by, now_ms).await?;
     Ok(feeder)

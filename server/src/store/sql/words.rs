@@ -1,4 +1,6 @@
-//! The words that rows hold for the domain's enums.
+//! The words that rows hold for the domain's enums, and hashes in text.
+
+use std::fmt::Write as _;
 
 use pasamanos_proto::model::{Basis, CommandState, Verdict};
 use pasamanos_proto::pb::ConfigAuthor;
@@ -52,4 +54,13 @@ impl Word for ConfigAuthor {
         (Self::Farm, "FARM"),
         (Self::Calibration, "CALIBRATION"),
     ];
+}
+
+/// Two lower-case digits a byte.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // A string takes whatever is written to it.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

@@ -12,7 +12,7 @@ pub type Row = SqliteRow;
 /// A statement with its arguments.
 pub type Statement = Query<'static, Db, SqliteArguments>;
 
-/// Locks the rows that a `SELECT` reads until the transaction ends. SQLite's one writer holds the
+/// Locks the rows that a `SELECT` reads until the transaction ends. `SQLite`'s one writer holds the
 /// whole database.
 macro_rules! for_update {
     () => {

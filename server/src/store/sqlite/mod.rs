@@ -1,4 +1,4 @@
-//! SQLite: one file, one writer that groups commits, a few readers beside it.
+//! `SQLite`: one file, one writer that groups commits, a few readers beside it.
 //!
 //! WAL with `synchronous=FULL`: what was answered survives a power cut. All writes go through one
 //! task ([`writer`]), so a caller that goes away interrupts no transaction, and what waited while a
@@ -71,7 +71,7 @@ const PERSON: Patience =
 const AGENT: Patience =
     Patience { taken: Duration::from_secs(5), answered: Duration::from_secs(10) };
 
-/// The store over one SQLite file.
+/// The store over one `SQLite` file.
 pub struct SqliteStore {
     read: SqlitePool,
     queue: Queue,

@@ -71,7 +71,7 @@ impl<W: Write> Job for Queued<W> {
     }
 
     fn answer(self: Box<Self>) {
-        let reply = self.done.map_or(Err(Lost::NotTaken), Ok);
+        let reply = self.done.ok_or(Lost::NotTaken);
         // A caller that went away learns of it by name.
         let _ = self.answer.send(reply);
     }
@@ -121,9 +121,8 @@ impl Queue {
         let (taken_by, answered_by) = (start + patience.taken, start + patience.answered);
         let may_withdraw = names.is_some();
         let (answer, mut answered) = oneshot::channel();
-        let place = match timeout_at(taken_by, self.0.reserve()).await {
-            Ok(Ok(place)) => place,
-            Ok(Err(_)) | Err(_) => return Err(Lost::NotTaken),
+        let Ok(Ok(place)) = timeout_at(taken_by, self.0.reserve()).await else {
+            return Err(Lost::NotTaken);
         };
         let ticket = Ticket::new(taken_by, names);
         let _guard = may_withdraw.then(|| WithdrawOnDrop(Arc::clone(&ticket)));

@@ -106,13 +106,13 @@ impl Writer {
     async fn commit(&mut self, group: Vec<Item>, mut ledger: Ledger, wrote: bool) {
         let Some(conn) = self.conn.as_mut() else { return };
         if let Err(error) = ledger.flush(conn).await {
-            return self.give_up(group, &anyhow::Error::new(error)).await;
+            return self.give_up(group, &error.into()).await;
         }
         if !self.commit_delay.is_zero() {
             sleep(self.commit_delay).await;
         }
         if let Err(error) = sqlx::query("COMMIT").execute(conn).await {
-            return self.commit_failed(group, error);
+            return self.commit_failed(group, error).await;
         }
         if wrote {
             self.commits.fetch_add(1, Ordering::Relaxed);
@@ -126,7 +126,7 @@ impl Writer {
     /// Runs each write of a group alone: one of them failed after it wrote.
     async fn take_apart(&mut self, group: Vec<Item>) {
         if let Err(error) = self.rollback().await {
-            return self.give_up(group, &anyhow::Error::new(error)).await;
+            return self.give_up(group, &error.into()).await;
         }
         let mut rest = group.into_iter();
         while let Some(mut item) = rest.next() {
@@ -174,9 +174,13 @@ impl Writer {
         }
     }
 
-    /// The commit failed. Its last frame may have reached the disk although its sync did not
-    /// succeed: only the next commit that succeeds, over the same frames, ends that doubt.
-    fn commit_failed(&mut self, group: Vec<Item>, error: sqlx::Error) {
+    /// The commit failed. If there was no room for its last frame, nothing was committed. Otherwise
+    /// that frame may have reached the disk although its sync did not succeed: only the next commit
+    /// that succeeds, over the same frames, ends that doubt.
+    async fn commit_failed(&mut self, group: Vec<Item>, error: sqlx::Error) {
+        if primary_code(&error) == Some(SQLITE_FULL) {
+            return self.give_up(group, &error.into()).await;
+        }
         tracing::error!(%error, writes = group.len(), "a commit failed");
         self.conn = None;
         for item in group {
@@ -201,7 +205,8 @@ impl Writer {
         let Some(conn) = self.conn.as_mut() else { return Err(sqlx::Error::WorkerCrashed) };
         let begun = sqlx::query("BEGIN IMMEDIATE").execute(conn).await;
         if let Err(error) = &begun
-            && !is_busy(error)
+            // Another process writes; the connection is sound.
+            && primary_code(error) != Some(SQLITE_BUSY)
         {
             self.conn = None;
         }
@@ -209,8 +214,11 @@ impl Writer {
     }
 }
 
-/// Another process writes; the connection is sound.
-fn is_busy(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|e| e.code());
-    code.and_then(|c| c.parse::<i32>().ok()).is_some_and(|c| c & 0xff == 5)
+const SQLITE_BUSY: i32 = 5;
+const SQLITE_FULL: i32 = 13;
+
+/// SQLite's code without its extension.
+fn primary_code(error: &sqlx::Error) -> Option<i32> {
+    let code = error.as_database_error()?.code()?;
+    code.parse::<i32>().ok().map(|code| code & 0xff)
 }

@@ -49,7 +49,7 @@ interface BannerProps {
   title?: ComponentChildren;
   children?: ComponentChildren;
   actions?: ComponentChildren;
-  testid?: string;
+  testid?: string | undefined;
   reason?: string;
   role?: "status" | "alert";
 }

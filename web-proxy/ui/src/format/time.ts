@@ -44,25 +44,23 @@ export function formatInterval(seconds: number): string {
   return parts.join(" ") || `0${NBSP}${u.s}`;
 }
 
-const relativeCache = new Map<string, Intl.RelativeTimeFormat>();
-
-/** A moment seen from now; negative is past: "4 min ago", "in 11 min". */
+/** A moment seen from now; negative is past: "4 min ago", "in 11 min". One unit is enough. */
 export function formatRelative(deltaMs: number): string {
   const size = Math.abs(deltaMs) / 1_000;
   if (size < 5) return t.value.justNow;
-  const locale = localeOf();
-  let format = relativeCache.get(locale);
-  if (!format) {
-    format = new Intl.RelativeTimeFormat(locale, { style: "short", numeric: "always" });
-    relativeCache.set(locale, format);
-  }
-  const sign = deltaMs < 0 ? -1 : 1;
+  const u = t.value.units;
   // What is to come is rounded up: a meal "in 0 min" would be over.
-  const round = sign > 0 ? Math.ceil : Math.floor;
-  if (size < 60) return format.format(sign * Math.floor(size), "second");
-  if (size < 3_600) return format.format(sign * round(size / 60), "minute");
-  if (size < 86_400) return format.format(sign * Math.floor(size / 3_600), "hour");
-  return format.format(sign * Math.floor(size / 86_400), "day");
+  const round = deltaMs > 0 ? Math.ceil : Math.floor;
+  const [count, unit] =
+    size < 60
+      ? [Math.floor(size), u.s]
+      : size < 3_600
+        ? [round(size / 60), u.min]
+        : size < 86_400
+          ? [Math.floor(size / 3_600), u.h]
+          : [Math.floor(size / 86_400), u.d];
+  const length = `${formatNumber(count)}${NBSP}${unit}`;
+  return deltaMs < 0 ? t.value.ago(length) : t.value.ahead(length);
 }
 
 const clockCache = new Map<string, Intl.DateTimeFormat>();

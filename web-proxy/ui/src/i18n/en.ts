@@ -7,6 +7,8 @@ const plural = plurals("en-GB");
 export const en = {
   product: "Pasamanos",
   justNow: "just now",
+  ago: (length: string) => `${length} ago`,
+  ahead: (length: string) => `in ${length}`,
   about: (amount: string) => `about ${amount}`,
   units: { d: "d", h: "h", min: "min", s: "s" },
   close: "Close",
@@ -15,8 +17,6 @@ export const en = {
   dismiss: "Dismiss",
   loading: "Loading…",
   more: "Show more",
-  none: "None",
-  notAvailable: "Not available",
   notKnown: "Not known",
 
   header: {
@@ -24,7 +24,6 @@ export const en = {
     language: "Language",
     otherFarm: "Open another farm",
     holdAll: "Hold all",
-    account: "Account",
   },
 
   picker: {
@@ -49,10 +48,9 @@ export const en = {
   presence: {
     online: "Farm online",
     offline: "Farm offline",
-    unknown: "Farm not known",
+    unknown: "Farm unknown",
     never_seen: "Farm never connected",
     since: (moment: string, length: string) => `since ${moment} · ${length}`,
-    sinceShort: (length: string) => `for ${length}`,
     someOnline: (online: string, all: string) => `${online} of ${all} farm PCs online`,
     wasLast: "no view of it now",
     offlineLong:
@@ -72,13 +70,11 @@ export const en = {
   },
 
   farm: {
-    feeders: (n: number) => plural(n, { one: "# feeder", other: "# feeders" }),
     summary: "Feeders by state",
     all: "All",
     needsLook: "Needs a look",
     search: "Find a tank",
     attentionFirst: "Problems first",
-    byGroup: "By group",
     noGroup: "Other tanks",
     noMatch: "No tank matches.",
     clearFilter: "Show all tanks",
@@ -103,7 +99,6 @@ export const en = {
     invalid: "Settings out of range",
     neverFed: "none yet",
     due: "due now",
-    ago: (age: string) => `${age} old`,
     lastRead: (age: string) => `Last read ${age}`,
     open: (feeder: string, tank: string) => `Open ${feeder}, ${tank}`,
     plcDown: "PLC not reachable",
@@ -117,7 +112,6 @@ export const en = {
     temperature: "Water",
     ph: "pH",
     other: "Reading",
-    good: "good",
     uncertain: "uncertain",
     bad: "bad sensor",
     stale: "too old",
@@ -135,17 +129,11 @@ export const en = {
     now: "Now",
     settings: "Settings",
     history: "History",
-    tank: "Tank",
-    water: "Water",
-    holds: "Held by",
-    faults: "Faults",
     resetFault: "Reset fault",
     faultCode: (code: string) => `Fault ${code}`,
-    since: (moment: string, age: string) => `since ${moment} (${age})`,
     why: "Why feed now is not offered",
     lastMeal: "Last feeding",
     nextMeal: "Next meal",
-    fedToday: "Fed today",
     hopper: "Hopper",
     plc: "PLC",
     plcUp: "Connected",
@@ -193,7 +181,6 @@ export const en = {
     button: "Feed now",
     title: "Feed now",
     amount: "How much?",
-    usual: "Usual portion",
     confirm: (amount: string) => `Feed ${amount}`,
     confirmNone: "Feed",
     once: "One feeding, right now, on top of the schedule.",
@@ -297,7 +284,6 @@ export const en = {
     reset_fault: "Reset fault",
     unknown: "Order",
     tryAgain: "Send again",
-    pressed: (age: string) => `pressed ${age}`,
   },
 
   outcome: {

@@ -1,13 +1,14 @@
 // Español. Las mismas claves que el inglés; el compilador lo comprueba.
 import { reasons } from "./es.reasons";
 import type { Strings } from "./index";
-import { plurals } from "./plural";
+import type { Plural } from "./plural";
 
-const plural = plurals("es");
-
-export const es: Strings = {
+/** Given its plural rules, so that this dictionary is one file that needs no other. */
+export const spanish = (plural: Plural): Strings => ({
   product: "Pasamanos",
   justNow: "ahora mismo",
+  ago: (length) => `hace ${length}`,
+  ahead: (length) => `en ${length}`,
   about: (amount) => `unos ${amount}`,
   units: { d: "d", h: "h", min: "min", s: "s" },
   close: "Cerrar",
@@ -16,8 +17,6 @@ export const es: Strings = {
   dismiss: "Quitar",
   loading: "Cargando…",
   more: "Ver más",
-  none: "Nada",
-  notAvailable: "No disponible",
   notKnown: "No se sabe",
 
   header: {
@@ -25,7 +24,6 @@ export const es: Strings = {
     language: "Idioma",
     otherFarm: "Abrir otra granja",
     holdAll: "Retener todo",
-    account: "Cuenta",
   },
 
   picker: {
@@ -48,12 +46,11 @@ export const es: Strings = {
   },
 
   presence: {
-    online: "Granja en línea",
-    offline: "Granja sin conexión",
-    unknown: "Granja: no se sabe",
-    never_seen: "Granja nunca conectada",
+    online: "En línea",
+    offline: "Sin conexión",
+    unknown: "No se sabe",
+    never_seen: "Nunca conectada",
     since: (moment, length) => `desde ${moment} · ${length}`,
-    sinceShort: (length) => `durante ${length}`,
     someOnline: (online, all) => `${online} de ${all} PC en línea`,
     wasLast: "ahora no se ve",
     offlineLong:
@@ -73,13 +70,11 @@ export const es: Strings = {
   },
 
   farm: {
-    feeders: (n) => plural(n, { one: "# alimentador", other: "# alimentadores" }),
     summary: "Alimentadores por estado",
     all: "Todos",
     needsLook: "Por mirar",
     search: "Buscar un tanque",
     attentionFirst: "Problemas primero",
-    byGroup: "Por grupo",
     noGroup: "Otros tanques",
     noMatch: "Ningún tanque coincide.",
     clearFilter: "Ver todos los tanques",
@@ -104,7 +99,6 @@ export const es: Strings = {
     invalid: "Ajustes fuera de rango",
     neverFed: "ninguna aún",
     due: "toca ya",
-    ago: (age) => `de ${age}`,
     lastRead: (age) => `Leído ${age}`,
     open: (feeder, tank) => `Abrir ${feeder}, ${tank}`,
     plcDown: "PLC sin conexión",
@@ -118,7 +112,6 @@ export const es: Strings = {
     temperature: "Agua",
     ph: "pH",
     other: "Medida",
-    good: "buena",
     uncertain: "dudosa",
     bad: "sensor malo",
     stale: "muy vieja",
@@ -136,17 +129,11 @@ export const es: Strings = {
     now: "Ahora",
     settings: "Ajustes",
     history: "Historia",
-    tank: "Tanque",
-    water: "Agua",
-    holds: "Retenido por",
-    faults: "Averías",
     resetFault: "Rearmar avería",
     faultCode: (code) => `Avería ${code}`,
-    since: (moment, age) => `desde ${moment} (${age})`,
     why: "Por qué no se ofrece alimentar ya",
     lastMeal: "Última toma",
     nextMeal: "Próxima toma",
-    fedToday: "Dado hoy",
     hopper: "Tolva",
     plc: "PLC",
     plcUp: "Conectado",
@@ -194,7 +181,6 @@ export const es: Strings = {
     button: "Alimentar ya",
     title: "Alimentar ya",
     amount: "¿Cuánto?",
-    usual: "Ración habitual",
     confirm: (amount) => `Dar ${amount}`,
     confirmNone: "Dar",
     once: "Una toma, ahora mismo, además del programa.",
@@ -298,7 +284,6 @@ export const es: Strings = {
     reset_fault: "Rearmar avería",
     unknown: "Orden",
     tryAgain: "Enviar otra vez",
-    pressed: (age) => `pulsado ${age}`,
   },
 
   outcome: {
@@ -424,4 +409,4 @@ export const es: Strings = {
     UNSUPPORTED: "Este servidor aún no sabe hacer eso.",
   },
   reasons,
-};
+});

@@ -1,6 +1,7 @@
 // The page's language: one signal, one dictionary in force, typed by the English one.
 import { computed, signal } from "@preact/signals";
 import { en } from "./en";
+import { plurals } from "./plural";
 
 type Widen<T> = T extends string
   ? string
@@ -23,7 +24,7 @@ interface LanguageInfo {
 
 export const LANGUAGES: Readonly<Record<Language, LanguageInfo>> = {
   en: { name: "English", locale: "en-GB", dir: "ltr", load: async () => en },
-  es: { name: "Español", locale: "es", dir: "ltr", load: async () => (await import("./es")).es },
+  es: { name: "Español", locale: "es", dir: "ltr", load: async () => (await import("./es")).spanish(plurals("es")) },
 };
 
 const STORED = "pasamanos.language";

@@ -2,8 +2,10 @@
 
 type Forms = Partial<Record<Intl.LDMLPluralRule, string>> & { readonly other: string };
 
-/** Makes a chooser for one language; `#` stands for the number. */
-export function plurals(locale: string): (n: number, forms: Forms) => string {
+/** Chooses a form by a number; `#` stands for the number. */
+export type Plural = (n: number, forms: Forms) => string;
+
+export function plurals(locale: string): Plural {
   const rules = new Intl.PluralRules(locale);
   const numbers = new Intl.NumberFormat(locale);
   return (n, forms) => (forms[rules.select(n)] ?? forms.other).replace("#", numbers.format(n));

@@ -87,8 +87,8 @@ export function ConfigSection() {
       {absent.length > 0 && <p class="fine">{t.value.config.absent(absent.map(fieldTitle).join(", "))}</p>}
       <div class="settings-meaning">
         {check.kind === "fine" && check.preview && dirty && <PreviewFacts preview={check.preview} />}
-        {check.kind === "refused" && check.refusal.fields.length === 0 && !form.conflict.value && (
-          <Banner tone="warn" testid="refusal" reason={refusalName(check.refusal)}>
+        {check.kind === "refused" && check.refusal.fields.length === 0 && !form.conflict.value && !shut && (
+          <Banner tone="warn" testid="check-refusal" reason={refusalName(check.refusal)}>
             {refusalText(check.refusal, session.naming)}
           </Banner>
         )}

@@ -114,12 +114,12 @@ export function FeedNowDialog({ onClose }: { onClose: () => void }) {
       )}
       {preview.value && <PreviewFacts preview={preview.value} />}
       {shut && (
-        <Banner tone="warn" testid="refusal" reason={shut.reason}>
+        <Banner tone="warn" testid="dialog-refusal" reason={shut.reason}>
           {closedText(shut, session.naming)}
         </Banner>
       )}
       {refusal.value && !error && !shut && (
-        <Banner tone="warn" testid="refusal" reason={refusalName(refusal.value)}>
+        <Banner tone="warn" testid="dialog-refusal" reason={refusalName(refusal.value)}>
           {refusalText(refusal.value, session.naming)}
         </Banner>
       )}

@@ -58,7 +58,7 @@ export function HoldAllDialog({ onClose }: { onClose: () => void }) {
       )}
       <div aria-live="polite">
         {state.phase === "refused" && (
-          <Banner tone="danger" title={h.failed} testid="refusal" reason={refusalName(state.refusal)}>
+          <Banner tone="danger" title={h.failed} testid="dialog-refusal" reason={refusalName(state.refusal)}>
             {refusalText(state.refusal, session.naming)}
           </Banner>
         )}

@@ -22,13 +22,15 @@ export function PanelAttention() {
   const session = useSession();
   const { feeder, robot, closed } = usePanel();
   const away = closed("feed_now");
+  // One refusal at a time: that of an order that was pressed says the same, and more.
+  const refused = session.orders.list.value.some((s) => s.order.feeder === feeder.name && s.step.value.phase === "refused");
   // A PLC behind a farm PC that is away is not known to be away.
   const link = away && closesAll(away.reason) ? undefined : linkText(robot);
   const since = timestampMs(robot?.link?.since);
   return (
     <div class="attention">
       {away && closesAll(away.reason) && (
-        <Banner tone="unknown" icon="broken" testid="refusal" reason={away.reason} title={awayTitle(away.reason)}>
+        <Banner tone="unknown" icon="broken" testid={refused ? undefined : "refusal"} reason={away.reason} title={awayTitle(away.reason)}>
           {closedText(away, session.naming)}
         </Banner>
       )}

@@ -72,13 +72,13 @@ export function ReviewDialog({ form, onApply, onClose }: ReviewDialogProps) {
           <PreviewFacts preview={check.preview} />
         </>
       )}
-      {check.kind === "refused" && (
-        <Banner tone="danger" testid="refusal" reason={refusalName(check.refusal)}>
+      {check.kind === "refused" && !shut && (
+        <Banner tone="danger" testid="dialog-refusal" reason={refusalName(check.refusal)}>
           {refusalText(check.refusal, session.naming)}
         </Banner>
       )}
       {shut && (
-        <Banner tone="warn" testid="refusal" reason={shut.reason}>
+        <Banner tone="warn" testid="dialog-refusal" reason={shut.reason}>
           {closedText(shut, session.naming)}
         </Banner>
       )}

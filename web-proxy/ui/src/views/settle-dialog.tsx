@@ -126,7 +126,7 @@ export function SettleDialog({ name, onClose }: SettleDialogProps) {
       />
       <p class="field-hint">{s.who}</p>
       {refusal.value && (
-        <Banner tone="danger" testid="refusal" reason={refusalName(refusal.value)} role="alert">
+        <Banner tone="danger" testid="dialog-refusal" reason={refusalName(refusal.value)} role="alert">
           {refusalText(refusal.value, session.naming)}
         </Banner>
       )}
