@@ -113,7 +113,7 @@ pub struct OpcUa {
 pub enum Security {
     /// Not at all: only on a cable of its own.
     None,
-    /// Basic256Sha256, signed and encrypted; the server's certificate is pinned.
+    /// `Basic256Sha256`, signed and encrypted; the server's certificate is pinned.
     Basic256Sha256,
 }
 

@@ -176,4 +176,3 @@ fn id<T: std::str::FromStr<Err = Invalid>>(key: &str, text: &Sp<String>) -> Resu
         At::new(&text.span(), key, format!("{rule}, is {:?}", text.get_ref()))
     })
 }
-

@@ -146,7 +146,7 @@ mod tests {
     fn durations_need_a_unit() {
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(duration("1.5 min"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("1d"), Ok(Duration::from_secs(86_400)));
+        assert_eq!(duration("1d"), Ok(Duration::from_hours(24)));
         assert!(duration("250").is_err());
         assert!(duration("-1s").is_err());
         assert!(duration("99999999999999999999s").is_err());

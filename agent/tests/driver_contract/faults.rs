@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pasamanos_agent::driver::{self, ConfigReading, DriverError, SlotState, slot_reason};
-use pasamanos_proto::model::FieldSet;
+use pasamanos_proto::model::ConfigField;
 use pasamanos_proto::pb::{LinkState, ReadingKind};
 use serde_json::json;
 use tempfile::TempDir;
@@ -129,7 +129,10 @@ async fn a_config_that_the_plc_takes_back_is_seen() {
     let base = rig.driver.read_config(&rig.feeder).await.unwrap();
     let mut new = base.config.valid().unwrap().clone();
     new.portion_mg = Some(4_000);
-    rig.driver.write_config(&rig.feeder, &base, &new, &FieldSet::all()).await.unwrap();
+    rig.driver
+        .write_config(&rig.feeder, &base, &new, &[ConfigField::Portion].into_iter().collect())
+        .await
+        .unwrap();
     let taken = |c: &ConfigReading| c.config != base.config;
     rig.config_until("taken", taken).await;
     rig.config_until("taken back", |c| c.config == base.config).await;

@@ -57,7 +57,7 @@ impl TestPlc {
             BufReader::new(out).read_line(&mut line).map(|_| line)
         });
         let line =
-            tokio::time::timeout(Duration::from_secs(60), line).await.unwrap().unwrap().unwrap();
+            tokio::time::timeout(Duration::from_mins(1), line).await.unwrap().unwrap().unwrap();
         let ready: Value =
             serde_json::from_str(&line).unwrap_or_else(|_| panic!("no ready line: {line:?}"));
         Self {

@@ -176,7 +176,7 @@ impl Rig {
             match self.driver.read_status(&self.robot).await {
                 Ok(snapshot) => return snapshot,
                 Err(DriverError::NotConnected) => {
-                    tokio::time::sleep(Duration::from_millis(50)).await
+                    tokio::time::sleep(Duration::from_millis(50)).await;
                 }
                 Err(e) => panic!("{e}"),
             }

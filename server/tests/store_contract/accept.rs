@@ -69,7 +69,7 @@ pub async fn a_dose_locks_its_robot_and_no_other(store: &dyn Store) {
     let epoch = first_session(store).await.epoch;
     let first = accept(store, feed(1, epoch)).await;
     accept(store, feed(3, epoch)).await;
-    store.doubt(&[first.name.clone()], Reason::AgentLost, NOW).await.unwrap();
+    store.doubt(std::slice::from_ref(&first.name), Reason::AgentLost, NOW).await.unwrap();
     match try_accept(store, feed(2, epoch)).await {
         Err(AcceptError::DoseUnsettled(name)) => assert_eq!(name, first.name),
         other => panic!("a dose in doubt locks too: {other:?}"),
@@ -207,7 +207,7 @@ pub async fn a_person_settles_a_dose_once(store: &dyn Store) {
     let (first, second) = (request(), request());
     let early = store.resolve(said(first, Verdict::Fed, None)).await.unwrap();
     assert!(matches!(early, Resolved::NotInDoubt(_)), "it may still end by itself");
-    store.doubt(&[dose.name.clone()], Reason::AgentLost, NOW).await.unwrap();
+    store.doubt(std::slice::from_ref(&dose.name), Reason::AgentLost, NOW).await.unwrap();
     for _ in 0..2 {
         let Resolved::Done(done) = store.resolve(said(first, Verdict::Fed, Some(900))).await.unwrap()
         else {

@@ -133,7 +133,7 @@ pub async fn a_journal_that_is_behind_proves_nothing(store: &dyn Store) {
     assert!(opened.alarms.iter().any(|a| a.contains("not whole")), "{:?}", opened.alarms);
 }
 
-fn slot<'a>(hello: &'a mut Hello, feeder: u32) -> &'a mut RobotSlot {
+fn slot(hello: &mut Hello, feeder: u32) -> &mut RobotSlot {
     hello.journal.slots.iter_mut().find(|s| s.robot == robot_of(feeder)).expect("its slot")
 }
 

@@ -83,7 +83,7 @@ pub async fn another_agents_command_is_refused(store: &dyn Store) {
     store.add_agent(other.clone(), NOW).await.unwrap();
     let mut theirs = hello(0);
     theirs.agent = other.clone();
-    theirs.inventory = Default::default();
+    theirs.inventory = pasamanos_proto::model::Inventory::default();
     let their_epoch = open(store, theirs).await.epoch;
     let claim = [
         Ingest::Outcome(Box::new(report(&new, CommandState::Applied))),

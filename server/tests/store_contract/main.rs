@@ -1,11 +1,14 @@
 //! What every store must do: one suite over `&dyn Store`, run on each database. Beside it, what is
-//! SQLite's own: group commit, withdrawal, the file.
+//! `SQLite`'s own: group commit, withdrawal, the file.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test that cannot go on says so by ending"
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "a test that cannot go on says so by ending; it measures real time"
 )]
 
 mod accept;
@@ -17,7 +20,7 @@ mod pages;
 mod records;
 mod sqlite;
 
-/// Runs each function of the suite on a fresh SQLite file.
+/// Runs each function of the suite on a fresh `SQLite` file.
 macro_rules! on_sqlite {
     ($($module:ident :: { $($test:ident),+ $(,)? })+) => {
         mod on_sqlite {

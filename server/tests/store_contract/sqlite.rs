@@ -1,4 +1,4 @@
-//! SQLite's own: the writer's groups, its way out for callers, the file, and the audit chain in it.
+//! `SQLite`'s own: the writer's groups, its way out for callers, the file, and the audit chain in it.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -34,6 +34,7 @@ pub struct Upstream {
     pub addr: SocketAddr,
     pub events: mpsc::Receiver<Event>,
     connections: Arc<AtomicUsize>,
+    floods: Arc<AtomicUsize>,
     _tasks: JoinSet<()>,
 }
 
@@ -46,15 +47,20 @@ impl Upstream {
         let listener = TcpListener::bind(addr).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (report, events) = mpsc::channel(4096);
-        let connections = Arc::new(AtomicUsize::new(0));
+        let (connections, floods) = (Arc::default(), Arc::default());
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, report, Arc::clone(&connections)));
-        Self { addr, events, connections, _tasks: tasks }
+        tasks.spawn(accept(listener, report, Arc::clone(&connections), Arc::clone(&floods)));
+        Self { addr, events, connections, floods, _tasks: tasks }
     }
 
     /// How many connections were opened in all.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
+    }
+
+    /// How many messages of floods were taken in all.
+    pub fn floods(&self) -> usize {
+        self.floods.load(Ordering::SeqCst)
     }
 
     pub async fn event(&mut self) -> Event {
@@ -67,16 +73,21 @@ impl Upstream {
     }
 }
 
-async fn accept(listener: TcpListener, report: mpsc::Sender<Event>, connections: Arc<AtomicUsize>) {
+async fn accept(
+    listener: TcpListener,
+    report: mpsc::Sender<Event>,
+    connections: Arc<AtomicUsize>,
+    floods: Arc<AtomicUsize>,
+) {
     let mut tasks = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         stream.set_nodelay(true).unwrap();
         connections.fetch_add(1, Ordering::SeqCst);
-        let report = report.clone();
+        let (report, floods) = (report.clone(), Arc::clone(&floods));
         let service = service_fn(move |request| {
-            let report = report.clone();
-            async move { Ok::<_, Infallible>(answer(request, report).await) }
+            let (report, floods) = (report.clone(), Arc::clone(&floods));
+            async move { Ok::<_, Infallible>(answer(request, report, floods).await) }
         });
         tasks.spawn(async move {
             let connection = http2::Builder::new(TokioExecutor::new())
@@ -87,7 +98,11 @@ async fn accept(listener: TcpListener, report: mpsc::Sender<Event>, connections:
     }
 }
 
-async fn answer(request: Request<Incoming>, report: mpsc::Sender<Event>) -> Response<Play> {
+async fn answer(
+    request: Request<Incoming>,
+    report: mpsc::Sender<Event>,
+    floods: Arc<AtomicUsize>,
+) -> Response<Play> {
     let path = request.uri().to_string();
     let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
     report.try_send(Event::Called(path)).ok();
@@ -104,7 +119,7 @@ async fn answer(request: Request<Incoming>, report: mpsc::Sender<Event>) -> Resp
         "Count" => play(vec![data("one"), data("two"), data("three"), ok()], Then::End),
         "Broken" => play(vec![data("one"), Err("a secret of the server")], Then::End),
         "NoStatus" => play(vec![data("one")], Then::End),
-        "Flood" => play(vec![], Then::Flood(dropped)),
+        "Flood" => play(vec![], Then::Flood(dropped, floods)),
         "Ticks" => play(vec![data("tick")], Then::Silence(dropped)),
         "Hang" => {
             let () = std::future::pending().await;
@@ -141,7 +156,7 @@ struct Play {
 
 enum Then {
     End,
-    Flood(OnDrop),
+    Flood(OnDrop, Arc<AtomicUsize>),
     Silence(OnDrop),
 }
 
@@ -182,7 +197,10 @@ impl Body for Play {
         match (self.frames.next(), &self.then) {
             (Some(frame), _) => Poll::Ready(Some(frame)),
             (None, Then::End) => Poll::Ready(None),
-            (None, Then::Flood(_)) => Poll::Ready(Some(data(&"more ".repeat(3000)))),
+            (None, Then::Flood(_, taken)) => {
+                taken.fetch_add(1, Ordering::SeqCst);
+                Poll::Ready(Some(data(&"more ".repeat(3000))))
+            }
             (None, Then::Silence(_)) => Poll::Pending,
         }
     }

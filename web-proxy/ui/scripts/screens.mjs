@@ -1,6 +1,6 @@
 // Takes pictures of the built page against the mock farm, in every size and scheme that matters, and
-// fails on any error in the browser's console (a CSP violation is one). Pictures go to screens/.
-import { mkdirSync } from "node:fs";
+// fails on any error in the browser's console (a CSP violation is one). Pictures go to target/ui-screens.
+import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
 import { load, root } from "./load.mjs";
@@ -8,7 +8,7 @@ import { load, root } from "./load.mjs";
 const PORT = Number(process.env.PORT ?? 8091);
 const ORIGIN = `http://127.0.0.1:${PORT}`;
 const FARM = `${ORIGIN}/farms/arava-north`;
-const OUT = process.env.OUT ?? join(root, "screens");
+const OUT = process.env.OUT ?? join(root, "../../target/ui-screens");
 const ONLY = process.env.ONLY ? new RegExp(process.env.ONLY) : /./;
 const PHONE = { width: 360, height: 740 };
 const DESK = { width: 1280, height: 800 };
@@ -107,7 +107,7 @@ for (const [suffix, size] of [
   await scene(`feed-${suffix}`, { size }, async (page, shot) => {
     await farm(page, "/feeders/b-01");
     await id(page, "feed-now").click();
-    await id(page, "preview").waitFor();
+    await id(page, "feed-now-preview").waitFor();
     await shot();
     await id(page, "feed-now-confirm").click();
     await page.locator('[data-testid=outcome][data-state=EXECUTING]').waitFor();
@@ -241,7 +241,8 @@ await scene("rtl-phone", { size: PHONE }, async (page, shot) => {
 });
 await scene("icons", { size: { width: 512, height: 512 } }, async (page) => {
   // The icons of the manifest, drawn from the one drawing: run with OUT=public to renew them.
-  await page.goto(`${ORIGIN}/favicon.svg`);
+  const drawing = readFileSync(join(root, "public", "favicon.svg"), "utf8");
+  await page.setContent(`<style>body{margin:0;background:#083f4a}svg{display:block;width:100vw;height:100vh}</style>${drawing}`);
   await page.screenshot({ path: join(OUT, "icon-512.png") });
   await page.setViewportSize({ width: 180, height: 180 });
   await page.screenshot({ path: join(OUT, "icon-180.png") });

@@ -18,7 +18,12 @@ use crate::driver::Profile;
 
 const DEFAULT_DWELL: Duration = Duration::from_millis(300);
 
-pub(super) fn robot(span: &Range<usize>, t: RobotTable, namespace: &str, is_sim: bool) -> Result<Robot, At> {
+pub(super) fn robot(
+    span: &Range<usize>,
+    t: RobotTable,
+    namespace: &str,
+    is_sim: bool,
+) -> Result<Robot, At> {
     let robot_id = id("robot.id", &t.id)?;
     let node = t.node.map_or_else(String::new, Sp::into_inner);
     // At least two scans of the PLC must lie between two read-backs.
@@ -57,7 +62,12 @@ pub(super) fn robot(span: &Range<usize>, t: RobotTable, namespace: &str, is_sim:
     })
 }
 
-pub(super) fn feeder(e: &Expanded, robot: &Robot, namespace: &str, is_sim: bool) -> Result<Feeder, At> {
+pub(super) fn feeder(
+    e: &Expanded,
+    robot: &Robot,
+    namespace: &str,
+    is_sim: bool,
+) -> Result<Feeder, At> {
     let t = &e.table;
     let need = |key: &str, value: &Option<Sp<String>>| {
         value.clone().ok_or_else(|| At::new(&e.span, format!("feeder.{key}"), "is required"))
@@ -183,15 +193,15 @@ fn limits(e: &Expanded, tags: &Tags, is_sim: bool) -> Result<Limits, At> {
     let step = take("feeder.step", t.step.as_ref(), |text| quantity::milligrams(text, ""))?;
     let rate = take("feeder.rate", t.rate.as_ref(), |text| quantity::milligrams(text, "/s"))?;
     // A whole-numbered tag cannot hold less than one of its own steps.
-    #[allow(clippy::cast_possible_truncation, reason = "checked to be whole and small")]
     let of_tag = tags.get(&TagName::Portion).map(Tag::step).filter(|s| *s >= 1.0 && *s < 1e9);
+    #[allow(clippy::cast_possible_truncation, reason = "just checked")]
     let of_tag = of_tag.map(|s| s.round() as i32);
-    if let (Some(step), Some(of_tag)) = (step, of_tag) {
-        if step % of_tag != 0 {
-            let at = t.step.as_ref().map_or(e.span.clone(), Sp::span);
-            let message = format!("must be a multiple of {of_tag} mg, the step of the portion tag");
-            return Err(At::new(&at, "feeder.step", message));
-        }
+    if let (Some(step), Some(of_tag)) = (step, of_tag)
+        && step % of_tag != 0
+    {
+        let at = t.step.as_ref().map_or(e.span.clone(), Sp::span);
+        let message = format!("must be a multiple of {of_tag} mg, the step of the portion tag");
+        return Err(At::new(&at, "feeder.step", message));
     }
     let (default_step, default_rate) = if is_sim { (Some(10), Some(500)) } else { (Some(1), None) };
     let limits = Limits {
@@ -210,4 +220,3 @@ fn limits(e: &Expanded, tags: &Tags, is_sim: bool) -> Result<Limits, At> {
     };
     Ok(limits)
 }
-

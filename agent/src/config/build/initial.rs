@@ -72,4 +72,3 @@ fn window(text: &str) -> Result<pb::FeedWindow, String> {
     let (start_minute, end_minute) = (minute(start).ok_or_else(bad)?, minute(end).ok_or_else(bad)?);
     Ok(pb::FeedWindow { start_minute, end_minute })
 }
-

@@ -93,7 +93,7 @@ fn opcua(path: &Path, span: &Range<usize>, t: PlcTable, poll: Duration) -> Resul
         url: url.into_inner(),
         security: t.security.map_or(Security::None, Sp::into_inner),
         user: t.user.map(Sp::into_inner),
-        password_file: t.password_file.map(|f| beside(path, f.into_inner())),
+        password_file: t.password_file.map(|f| beside(path, f.get_ref())),
         timeout,
     });
     let access = t.access.unwrap_or(Access::ReadOnly);
@@ -101,7 +101,6 @@ fn opcua(path: &Path, span: &Range<usize>, t: PlcTable, poll: Duration) -> Resul
 }
 
 /// A relative path is meant from the file that names it.
-fn beside(path: &Path, file: PathBuf) -> PathBuf {
-    path.parent().map_or(file.clone(), |dir| dir.join(&file))
+fn beside(path: &Path, file: &Path) -> PathBuf {
+    path.parent().map_or_else(|| file.into(), |dir| dir.join(file))
 }
-

@@ -115,4 +115,3 @@ fn tag(place: &Place<'_>, key: &str, name: TagName, table: &Sp<TagTable>) -> Res
         deadband: t.deadband.as_ref().map(|d| *d.get_ref() * factor),
     })
 }
-

@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::dose_group::DoseGroup;
 use super::live::Live;
 use super::supervisor::Supervisor;
 use super::{block, scalar, value, words};
@@ -23,9 +24,6 @@ use crate::driver::{
     RobotTraits, SlotBlock, SlotOp, SlotResult, describe,
 };
 
-/// How often the dose group is read back before its start is given up.
-const READ_BACKS: u32 = 10;
-
 /// One PLC.
 pub struct OpcUaDriver {
     plc: Plc,
@@ -35,15 +33,6 @@ pub struct OpcUaDriver {
     groups: HashMap<RobotId, Mutex<DoseGroup>>,
     tasks: TaskTracker,
     stop: CancellationToken,
-}
-
-/// What was done with a dose group of scalars.
-#[derive(Default)]
-struct DoseGroup {
-    /// The sequence whose start was written, or tried to: never again.
-    started: Option<u32>,
-    /// A write to the group had no reply: it may still arrive, so equality must last for a dwell.
-    doubtful: bool,
 }
 
 impl OpcUaDriver {
@@ -109,73 +98,6 @@ impl OpcUaDriver {
         let value = value::variant(tag, f64::from(u8::from(held)))?;
         self.live()?.write(vec![(&tag.address, value)]).await
     }
-
-    /// Writes amount and sequence, reads them back until equal, and only then writes start, alone.
-    async fn start_dose(&self, robot: &Robot, block: &SlotBlock) -> Result<(), DriverError> {
-        let Some(group) = self.groups.get(&robot.id) else { return Err(DriverError::NotConnected) };
-        // Held over the awaits on purpose: two of these must not mix.
-        let mut group = group.lock().await;
-        if group.started == Some(block.sequence) {
-            return Ok(());
-        }
-        let tags = &robot.tags;
-        let amount = writable(tags, TagName::DoseAmount)?;
-        let sequence = writable(tags, TagName::DoseSequence)?;
-        let start = writable(tags, TagName::DoseStart)?;
-        let echo = needed(tags, TagName::DoseEcho)?;
-        let live = self.live()?;
-        let seen = live.read(&[&echo.address]).await?;
-        if seen.first().map(|v| value::count(echo, v)).transpose()? == Some(block.sequence) {
-            return Ok(());
-        }
-        let wanted = [(amount, f64::from(block.amount_mg)), (sequence, f64::from(block.sequence))];
-        let mut writes = Vec::new();
-        for (tag, kept) in wanted {
-            writes.push((&tag.address, value::variant(tag, kept)?));
-        }
-        match live.write(writes).await {
-            Ok(()) => {}
-            Err(DriverError::Ambiguous(_)) => group.doubtful = true,
-            Err(e) => return Err(e),
-        }
-        let equal_now = equal(&live, &wanted).await;
-        let mut ready = equal_now?;
-        if ready && group.doubtful {
-            tokio::time::sleep(robot.dwell.max(Duration::from_millis(100))).await;
-            ready = equal(&live, &wanted).await?;
-        }
-        if !ready {
-            return Err(DriverError::Refused(
-                "amount and sequence did not read back before start".into(),
-            ));
-        }
-        // From here on this sequence is used up, whatever comes back.
-        group.started = Some(block.sequence);
-        group.doubtful = false;
-        let on = value::variant(start, 1.0)?;
-        live.write(vec![(&start.address, on)]).await
-    }
-}
-
-/// Whether the device shows these values, in at most a second or so.
-async fn equal(live: &Live, wanted: &[(&Tag, f64)]) -> Result<bool, DriverError> {
-    let addresses: Vec<&Address> = wanted.iter().map(|(tag, _)| &tag.address).collect();
-    for _ in 0..READ_BACKS {
-        let values = live.read(&addresses).await.map_err(|e| {
-            DriverError::Refused(format!(
-                "not started: amount and sequence cannot be read back: {e}"
-            ))
-        })?;
-        let same = wanted.iter().zip(&values).all(|((tag, kept), value)| {
-            let half = (tag.step() / 2.0).max(0.5);
-            value::number(tag, value).is_ok_and(|raw| (tag.scaled(raw) - kept).abs() < half)
-        });
-        if same {
-            return Ok(true);
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    Ok(false)
 }
 
 #[async_trait]
@@ -266,7 +188,13 @@ impl Driver for OpcUaDriver {
             return self.live()?.write(vec![(&tag.address, Variant::from(words))]).await;
         }
         match block.op {
-            SlotOp::Dose => self.start_dose(robot, block).await,
+            SlotOp::Dose => {
+                let Some(group) = self.groups.get(&robot.id) else {
+                    return Err(DriverError::NotConnected);
+                };
+                // Held over the awaits on purpose: two of these must not mix.
+                group.lock().await.start(&*self.live()?, robot, block).await
+            }
             SlotOp::Nop | SlotOp::None => {
                 Err(DriverError::Refused("plain tags have no fence".into()))
             }
@@ -325,11 +253,11 @@ fn addresses(plc: &Plc) -> Vec<Address> {
     all.map(|tag| tag.address.clone()).collect()
 }
 
-fn needed(tags: &Tags, name: TagName) -> Result<&Tag, DriverError> {
+pub(super) fn needed(tags: &Tags, name: TagName) -> Result<&Tag, DriverError> {
     tags.get(&name).ok_or_else(|| DriverError::Refused(format!("{} is not mapped", name.as_str())))
 }
 
-fn writable(tags: &Tags, name: TagName) -> Result<&Tag, DriverError> {
+pub(super) fn writable(tags: &Tags, name: TagName) -> Result<&Tag, DriverError> {
     let tag = needed(tags, name)?;
     if tag.writable {
         Ok(tag)

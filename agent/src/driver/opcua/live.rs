@@ -11,8 +11,7 @@ use futures_util::StreamExt as _;
 use opcua::client::{ClientBuilder, IdentityToken, Session, SessionPollResult};
 use opcua::crypto::SecurityPolicy;
 use opcua::types::{
-    AttributeId, BrowsePath, DataValue, MessageSecurityMode, NodeId, ObjectId, QualifiedName,
-    ReadValueId, ReferenceTypeId, RelativePath, RelativePathElement, StatusCode,
+    AttributeId, DataValue, MessageSecurityMode, NodeId, ReadValueId, StatusCode,
     TimestampsToReturn, VariableId, Variant, WriteValue,
 };
 use tokio::sync::watch;
@@ -20,23 +19,23 @@ use tokio::time::timeout;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::codes;
-use crate::config::tags::{Address, Identifier};
+use crate::config::tags::Address;
 use crate::config::{OpcUa, Security};
 use crate::driver::DriverError;
 
 /// How long any step of connecting may take; the library bounds neither TCP nor the first exchange.
-const STEP: Duration = Duration::from_secs(3);
+pub(super) const STEP: Duration = Duration::from_secs(3);
 /// Beyond its own time-out a request is given up for good.
 const GRACE: Duration = Duration::from_millis(300);
 /// More nodes are never asked for at once, whatever the server allows.
-const MAX_NODES: usize = 200;
+pub(super) const MAX_NODES: usize = 200;
 
 /// An open connection.
 pub(super) struct Live {
-    session: Arc<Session>,
-    nodes: HashMap<Address, NodeId>,
+    pub(super) session: Arc<Session>,
+    pub(super) nodes: HashMap<Address, NodeId>,
     limit: Duration,
-    nodes_at_once: usize,
+    pub(super) nodes_at_once: usize,
     lost: watch::Receiver<Option<StatusCode>>,
     pump: AbortOnDropHandle<()>,
 }
@@ -51,18 +50,18 @@ pub(super) struct OpenError {
 }
 
 impl OpenError {
-    fn status(code: StatusCode, what: &str) -> Self {
+    pub(super) fn status(code: StatusCode, what: &str) -> Self {
         let configuration = codes::is_configuration(code);
         let advice =
             if configuration { format!("; {}", codes::advice(code)) } else { String::new() };
         Self { detail: format!("{what}: {code}{advice}"), configuration }
     }
 
-    fn silent(what: &str) -> Self {
+    pub(super) fn silent(what: &str) -> Self {
         Self { detail: format!("{what}: no answer"), configuration: false }
     }
 
-    fn config(detail: impl Into<String>) -> Self {
+    pub(super) fn config(detail: impl Into<String>) -> Self {
         Self { detail: detail.into(), configuration: true }
     }
 }
@@ -84,7 +83,9 @@ impl Live {
         };
         let (builder, secured) = (builder(of, pki), of.security != Security::None);
         // A first start makes a key, which takes a while.
+        let dir = pki.to_owned();
         let made = tasks.spawn_blocking(move || {
+            private_dir(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
             builder.create_sample_keypair(secured).client().map_err(|e| e.join("; "))
         });
         let mut client = made
@@ -137,67 +138,6 @@ impl Live {
                 live.close().await;
                 Err(e)
             }
-        }
-    }
-
-    /// Node ids of all addresses: indexes of namespaces differ from server to server and from start
-    /// to start.
-    async fn resolve(&mut self, addresses: &[Address]) -> Result<(), OpenError> {
-        let asked = timeout(STEP, self.session.read_namespace_array()).await;
-        let namespaces = match asked {
-            Err(_) => return Err(OpenError::silent("reading its namespaces")),
-            Ok(Err(e)) => return Err(OpenError::status(e.status(), "reading its namespaces")),
-            Ok(Ok(map)) => map,
-        };
-        let mut paths = Vec::new();
-        for address in addresses {
-            let Some(index) = namespaces.get_index(&address.namespace) else {
-                let known: Vec<_> = namespaces.known_namespaces().keys().cloned().collect();
-                let (of, known) = (&address.namespace, known.join(", "));
-                return Err(OpenError::config(format!(
-                    "no namespace {of:?} there; it has {known}"
-                )));
-            };
-            match &address.identifier {
-                Identifier::Text(text) => {
-                    self.nodes.insert(address.clone(), NodeId::new(index, text.clone()));
-                }
-                Identifier::Number(number) => {
-                    self.nodes.insert(address.clone(), NodeId::new(index, *number));
-                }
-                Identifier::Path(path) => paths.push((address, browse_path(index, path))),
-            }
-        }
-        if !paths.is_empty() {
-            let asked: Vec<_> = paths.iter().map(|p| p.1.clone()).collect();
-            let answer =
-                timeout(STEP, self.session.translate_browse_paths_to_node_ids(&asked)).await;
-            let found = match answer {
-                Err(_) => return Err(OpenError::silent("translating paths")),
-                Ok(Err(e)) => return Err(OpenError::status(e.status(), "translating paths")),
-                Ok(Ok(found)) => found,
-            };
-            for ((address, _), result) in paths.into_iter().zip(found) {
-                let target = result.targets.and_then(|targets| targets.into_iter().next());
-                // A path that leads nowhere is a tag that is missing: reading it says so.
-                let node = target.map_or_else(NodeId::null, |t| t.target_id.node_id);
-                self.nodes.insert(address.clone(), node);
-            }
-        }
-        self.nodes_at_once = self.operation_limit().await;
-        Ok(())
-    }
-
-    /// How many nodes this server takes at once.
-    async fn operation_limit(&self) -> usize {
-        let node: NodeId =
-            VariableId::Server_ServerCapabilities_OperationLimits_MaxNodesPerRead.into();
-        let asked = [ReadValueId::new_value(node)];
-        let answer =
-            timeout(STEP, self.session.read(&asked, TimestampsToReturn::Neither, 0.0)).await;
-        match answer.ok().and_then(Result::ok).and_then(|v| v.into_iter().next()?.value) {
-            Some(Variant::UInt32(n)) if n > 0 => MAX_NODES.min(n as usize),
-            _ => MAX_NODES,
         }
     }
 
@@ -299,6 +239,15 @@ fn builder(of: &OpcUa, pki: &Path) -> ClientBuilder {
         .session_timeout(30_000)
 }
 
+/// Makes a directory that only we may read: the private key will be in it.
+fn private_dir(dir: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir)
+}
+
 async fn identity(of: &OpcUa) -> Result<IdentityToken, OpenError> {
     let (Some(user), Some(file)) = (&of.user, &of.password_file) else {
         return Ok(IdentityToken::Anonymous);
@@ -307,18 +256,4 @@ async fn identity(of: &OpcUa) -> Result<IdentityToken, OpenError> {
         OpenError::config(format!("password_file {} cannot be read: {e}", file.display()))
     })?;
     Ok(IdentityToken::new_user_name(user, password.trim_end_matches(['\r', '\n'])))
-}
-
-fn browse_path(index: u16, path: &[String]) -> BrowsePath {
-    let element = |name: &String| RelativePathElement {
-        reference_type_id: ReferenceTypeId::HierarchicalReferences.into(),
-        is_inverse: false,
-        include_subtypes: true,
-        target_name: QualifiedName::new(index, name.as_str()),
-    };
-    let elements = Some(path.iter().map(element).collect());
-    BrowsePath {
-        starting_node: ObjectId::ObjectsFolder.into(),
-        relative_path: RelativePath { elements },
-    }
 }

@@ -2,8 +2,10 @@
 
 mod block;
 mod codes;
+mod dose_group;
 mod driver;
 mod live;
+mod nodes;
 mod probe;
 mod read;
 mod scalar;

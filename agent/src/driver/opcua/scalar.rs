@@ -64,7 +64,9 @@ pub(super) fn snapshot(robot: &Robot, values: &Values<'_>) -> Result<RobotSnapsh
     let held = feeders.iter().any(|f| f.held == Some(true));
     let slot = slot(tags, values, held)?;
     if slot.is_some_and(|slot| slot.state == SlotState::Started) {
-        feeders.iter_mut().for_each(|f| f.dosing = true);
+        for feeder in &mut feeders {
+            feeder.dosing = true;
+        }
     }
     let hopper = values.of(tags, TagName::Hopper).map(|(tag, value)| HopperLevel {
         level_mg: value::scaled(tag, value).ok(),

@@ -21,7 +21,7 @@ use crate::config::{OpcUa, Tag, TagName};
 use crate::driver::{DriverError, Link};
 
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
-const BACKOFF_MAX: Duration = Duration::from_secs(60);
+const BACKOFF_MAX: Duration = Duration::from_mins(1);
 /// How often the connection is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 /// So many looks without an answer end it.

@@ -186,7 +186,7 @@ mod tests {
         let of = tag(TagType::Uint32, 1.0, 1.0);
         assert!(number(&of, &value(Variant::Int32(5))).is_err());
         assert!(number(&of, &value(Variant::Boolean(true))).is_err());
-        assert_eq!(number(&of, &value(Variant::UInt32(5))).unwrap(), 5.0);
+        assert_eq!(scaled(&of, &value(Variant::UInt32(5))).unwrap(), 5);
         assert!(
             number(&tag(TagType::Double, 1.0, 1.0), &value(Variant::Double(f64::NAN))).is_err()
         );

@@ -20,7 +20,9 @@ const NONE: u32 = u32::MAX;
 /// CRC-32 (IEEE) of the words.
 pub(super) fn checksum(words: &[u32]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
-    words.iter().for_each(|word| hasher.update(&word.to_le_bytes()));
+    for word in words {
+        hasher.update(&word.to_le_bytes());
+    }
     hasher.finalize()
 }
 

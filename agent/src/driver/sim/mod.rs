@@ -1,12 +1,14 @@
 //! A farm in software: hoppers that empty, oxygen that falls after meals, and PLCs that feed by their
 //! own configs, keep their memory through a kill, and take doses by the rules of a real slot.
 //!
-//! [`machine`], [`view`] and [`water`] are pure; [`shell`] runs them in one thread with files and time.
+//! [`machine`], [`rules`], [`view`] and [`water`] are pure; [`shell`] runs them in one thread with files and time.
 
 mod control;
 mod driver;
 mod machine;
 mod memory;
+mod power_up;
+mod rules;
 mod shell;
 mod store;
 #[cfg(test)]

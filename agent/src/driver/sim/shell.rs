@@ -11,9 +11,8 @@ use tokio::sync::{oneshot, watch};
 
 use super::Now;
 use super::control::{Op, Replies};
-use super::machine::{Effect, Machine, Outlet};
+use super::machine::{Effect, Machine};
 use super::store::{Clock, Store};
-use super::water::Water;
 use crate::clock;
 use crate::driver::{ConfigReading, DriverError, Link, RobotSnapshot, SlotBlock, SlotResult};
 
@@ -46,13 +45,13 @@ pub(super) enum Write {
 /// A simulated PLC with its files.
 pub(super) struct Shell {
     pub(super) machines: Vec<Machine>,
-    store: Store,
-    zone: TimeZone,
-    clock: Clock,
+    pub(super) store: Store,
+    pub(super) zone: TimeZone,
+    pub(super) clock: Clock,
     /// What becomes of writes, until used up.
     pub(super) replies: Option<Replies>,
     /// Writes that arrive later than they were sent.
-    late: Vec<(i64, Write)>,
+    pub(super) late: Vec<(i64, Write)>,
     pub(super) link_up: bool,
     pub(super) alive_frozen: Option<u64>,
     /// Configs that go back to what they were after so many reads: outlet, reads.
@@ -68,76 +67,6 @@ pub(super) struct Revert {
 }
 
 impl Shell {
-    /// Powers the PLC up from its files.
-    pub fn power_up(
-        dir: &std::path::Path,
-        plc: &crate::config::Plc,
-        seed: u64,
-        zone: TimeZone,
-    ) -> std::io::Result<Self> {
-        let (store, mut found) = Store::open(dir, &plc.name)?;
-        let (boot_id, mono) = (clock::boot_id(), clock::monotonic_ms());
-        let clock = match found.clock {
-            Some(clock) if clock.boot_id == boot_id => clock,
-            Some(clock) => Clock { boot_id, offset_ms: clock.latest_ms - mono, ..clock },
-            // A PLC that has run for a day: its clock is not ours.
-            None => Clock { boot_id, offset_ms: 86_400_000 - mono, latest_ms: 0 },
-        };
-        let replies = None;
-        let (late, reverts) = (Vec::new(), Vec::new());
-        let mut shell = Self {
-            machines: Vec::new(),
-            store,
-            zone,
-            clock,
-            replies,
-            late,
-            link_up: true,
-            alive_frozen: None,
-            reverts,
-        };
-        let now = shell.now();
-        let mut number = 0;
-        for (i, setup) in plc.robots.iter().enumerate() {
-            let outlets: Vec<_> = setup
-                .feeders
-                .iter()
-                .map(|f| {
-                    let portion =
-                        f.initial.as_ref().and_then(|i| i.config.portion_mg).unwrap_or(1_000);
-                    number += 1;
-                    Outlet {
-                        setup: f.clone(),
-                        water: Water::new(f.tank.clone(), seed, number, portion),
-                    }
-                })
-                .collect();
-            let kept = found.memories.remove(setup.id.as_str());
-            let kept = kept.filter(|m| m.outlets.len() == outlets.len());
-            let memory = kept.unwrap_or_else(|| Machine::factory(setup, fastrand::u32(1..), now));
-            let mut machine = Machine { setup: setup.clone(), outlets, memory, pending: None };
-            let mut effects = vec![Effect::Keep];
-            if let Some(number) = machine.memory.running.as_ref().map(|dose| dose.number) {
-                match found.ended.remove(&(setup.id.to_string(), number)) {
-                    // The cut came after the dose had ended and before the memory said so.
-                    Some(end) => {
-                        let (mg, state) = (end.dispensed_mg.unwrap_or(0), end.state);
-                        let state = state.unwrap_or(crate::driver::SlotState::Aborted);
-                        let mut again = Vec::new();
-                        machine.finish(mg, state, end.reason.unwrap_or(0), now, &mut again);
-                    }
-                    None => {
-                        let measured = shell.store.measured(i, number);
-                        effects.splice(0..0, machine.power_up(measured, now));
-                    }
-                }
-            }
-            shell.machines.push(machine);
-            shell.perform(i, &effects)?;
-        }
-        Ok(shell)
-    }
-
     /// Runs until it is told to stop, or nobody asks any more.
     pub fn run(mut self, asks: &Receiver<Ask>, link: &watch::Sender<Link>) -> std::io::Result<()> {
         loop {
@@ -336,11 +265,11 @@ impl Shell {
         };
         let revert = &mut self.reverts[k];
         revert.reads = revert.reads.saturating_sub(1);
-        if revert.reads == 0 {
-            if let Some(program) = self.reverts.swap_remove(k).back_to {
-                let effects = self.machines[at.0].edit(at.1, program);
-                self.perform(at.0, &effects)?;
-            }
+        if revert.reads == 0
+            && let Some(program) = self.reverts.swap_remove(k).back_to
+        {
+            let effects = self.machines[at.0].edit(at.1, program);
+            self.perform(at.0, &effects)?;
         }
         Ok(())
     }

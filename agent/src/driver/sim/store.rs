@@ -14,7 +14,7 @@ use super::memory::Memory;
 /// The memory's file is written anew when it has grown to this.
 const COMPACT_AT: u64 = 4 << 20;
 /// Bytes of one robot in the progress file: dose number and mg.
-const RECORD: u64 = 16;
+const RECORD: usize = 16;
 
 /// The files, open.
 pub(super) struct Store {
@@ -70,10 +70,10 @@ impl Store {
             }
         }
         for line in lines(&ledger_path)? {
-            if let Ok(line) = serde_json::from_str::<Line>(&line) {
-                if line.event == "end" {
-                    found.ended.insert((line.robot.clone(), line.number), line);
-                }
+            if let Ok(line) = serde_json::from_str::<Line>(&line)
+                && line.event == "end"
+            {
+                found.ended.insert((line.robot.clone(), line.number), line);
             }
         }
         let append = |path: &Path| {
@@ -144,19 +144,19 @@ impl Store {
 
     /// Notes how far the robot's running dose is. Without fsync: a kill of the process leaves it.
     pub fn progress(&mut self, robot: usize, number: u64, mg: u32) -> io::Result<()> {
-        let mut record = [0; RECORD as usize];
+        let mut record = [0; RECORD];
         record[..8].copy_from_slice(&number.to_le_bytes());
         record[8..].copy_from_slice(&u64::from(mg).to_le_bytes());
-        self.progress.seek(SeekFrom::Start(robot as u64 * RECORD))?;
+        self.progress.seek(SeekFrom::Start((robot * RECORD) as u64))?;
         self.progress.write_all(&record)
     }
 
     /// How far this dose of the robot was when it was last noted.
     pub fn measured(&mut self, robot: usize, number: u64) -> u32 {
-        let mut record = [0; RECORD as usize];
+        let mut record = [0; RECORD];
         let read = self
             .progress
-            .seek(SeekFrom::Start(robot as u64 * RECORD))
+            .seek(SeekFrom::Start((robot * RECORD) as u64))
             .and_then(|_| self.progress.read_exact(&mut record));
         let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
         match read {
@@ -209,4 +209,51 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
 #[allow(clippy::unnecessary_wraps, reason = "as on unix")]
 fn sync_dir(_: &Path) -> io::Result<()> {
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn clock() -> Clock {
+        Clock { boot_id: "b".into(), offset_ms: 1, latest_ms: 2 }
+    }
+
+    #[test]
+    fn the_last_whole_line_counts_and_a_torn_one_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut store, found) = Store::open(dir.path(), "sim-1").unwrap();
+        assert!(found.memories.is_empty() && found.clock.is_none());
+        let mut memory = Memory::new(7, 100, Vec::new());
+        store.keep([("robot-1", &memory)].into_iter(), &clock()).unwrap();
+        memory.hopper_mg = 50;
+        store.keep([("robot-1", &memory)].into_iter(), &clock()).unwrap();
+        let path = dir.path().join("sim-1.memory.jsonl");
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, [&whole[..], b"{\"Robot\":{\"id\":\"robot-1\",\"mem"].concat()).unwrap();
+        let (mut store, found) = Store::open(dir.path(), "sim-1").unwrap();
+        assert_eq!(found.memories["robot-1"].hopper_mg, 50);
+        // What is kept after a torn line is whole again, and so it is after a compaction.
+        memory.hopper_mg = 25;
+        store.keep([("robot-1", &memory)].into_iter(), &clock()).unwrap();
+        let (mut store, found) = Store::open(dir.path(), "sim-1").unwrap();
+        assert_eq!(found.memories["robot-1"].hopper_mg, 25);
+        store.compact([("robot-1", &memory)].into_iter(), &clock()).unwrap();
+        store.keep([("robot-1", &memory)].into_iter(), &clock()).unwrap();
+        let (_, found) = Store::open(dir.path(), "sim-1").unwrap();
+        assert_eq!((found.memories.len(), found.memories["robot-1"].epoch), (1, 7));
+    }
+
+    #[test]
+    fn progress_is_of_one_dose_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(dir.path(), "sim-1").unwrap();
+        store.progress(3, 41, 700).unwrap();
+        let (mut store, _) = Store::open(dir.path(), "sim-1").unwrap();
+        assert_eq!(
+            (store.measured(3, 41), store.measured(3, 42), store.measured(9, 41)),
+            (700, 0, 0)
+        );
+    }
 }

@@ -344,3 +344,40 @@ fn no_feed_appears_or_vanishes() {
     assert!(commanded.windows(2).all(|pair| pair[0] < pair[1]), "a sequence ran twice");
     assert!(commanded.len() > 20 && fell > 300_000, "{} {fell}", commanded.len());
 }
+
+/// A cut between the end in the log and the end in the memory: the log's end stands, once.
+#[test]
+fn an_end_that_was_logged_is_not_logged_again() {
+    use super::shell::Shell;
+    use super::store::{Clock, Store};
+
+    let dir = tempfile::tempdir().unwrap();
+    let text = "agent = \"farms/blue/agents/farm-pc\"\n[[plc]]\nname = \"sim-1\"\ndriver = \"sim\"\ntanks = 1\n";
+    let config = parse(Path::new("t"), text, &Overrides::default()).unwrap();
+    let up = || Shell::power_up(dir.path(), &config.plcs[0], 1, jiff::tz::TimeZone::UTC).unwrap();
+    let mut shell = up();
+    let now = shell.now();
+    let machine = &mut shell.machines[0];
+    let epoch = machine.memory.epoch;
+    let block = SlotBlock { epoch, expires_at_s: u32::MAX, ..dose(1, 1_000, 5) };
+    let effects = machine.submit(block, now);
+    shell.perform(0, &effects).unwrap();
+    let later = Now { plc_ms: now.plc_ms + 60_000, ..now };
+    let ended = shell.machines[0].tick(later);
+    let end = lines(&ended).remove(0);
+    shell.store.log(&end).unwrap();
+    drop(shell);
+
+    for _ in 0..2 {
+        let shell = up();
+        let memory = &shell.machines[0].memory;
+        assert_eq!((memory.state, memory.dispensed_mg), (SlotState::Done, 1_000));
+        assert_eq!(memory.outlets[0].total_mg, 1_000);
+    }
+    let log = std::fs::read_to_string(dir.path().join("ledger.jsonl")).unwrap();
+    assert_eq!(log.lines().count(), 2, "{log}");
+    let clock = Clock { boot_id: "another".into(), offset_ms: 5, latest_ms: 1 << 40 };
+    let (mut store, _) = Store::open(dir.path(), "sim-1").unwrap();
+    store.keep(std::iter::empty(), &clock).unwrap();
+    assert!(up().now().plc_ms >= 1 << 40, "the PLC's clock goes on after a reboot");
+}

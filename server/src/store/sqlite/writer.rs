@@ -217,7 +217,7 @@ impl Writer {
 const SQLITE_BUSY: i32 = 5;
 const SQLITE_FULL: i32 = 13;
 
-/// SQLite's code without its extension.
+/// `SQLite`'s code without its extension.
 fn primary_code(error: &sqlx::Error) -> Option<i32> {
     let code = error.as_database_error()?.code()?;
     code.parse::<i32>().ok().map(|code| code & 0xff)

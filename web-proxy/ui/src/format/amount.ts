@@ -1,6 +1,6 @@
 // Amounts of feed and readings as people read them. Display only: what is typed goes through quantity.ts.
 import { AmountBasis, type Reading, ReadingKind } from "../gen/pasamanos/v1/resources_pb";
-import { localeOf, t } from "../i18n";
+import { isRtl, localeOf, t } from "../i18n";
 
 const NBSP = "\u00a0";
 const cache = new Map<string, Intl.NumberFormat>();
@@ -16,24 +16,30 @@ export function formatNumber(value: number, maximumFractionDigits = 3, minimumFr
   return format.format(value);
 }
 
+/** A number with its unit; kept in one piece, in its own direction, where the page runs right to left. */
+export function withUnit(number: string, unit: string): string {
+  const text = `${number}${NBSP}${unit}`;
+  return isRtl() ? `\u2068${text}\u2069` : text;
+}
+
 type Mg = number | bigint;
 
 /** An amount, exact: what a config or a command says. */
 export function formatAmount(mg: Mg): string {
   const value = Number(mg);
   const size = Math.abs(value);
-  if (size < 1_000) return `${formatNumber(value)}${NBSP}mg`;
-  if (size < 1_000_000) return `${formatNumber(value / 1_000)}${NBSP}g`;
-  return `${formatNumber(value / 1_000_000, 6)}${NBSP}kg`;
+  if (size < 1_000) return withUnit(formatNumber(value), "mg");
+  if (size < 1_000_000) return withUnit(formatNumber(value / 1_000), "g");
+  return withUnit(formatNumber(value / 1_000_000, 6), "kg");
 }
 
 /** An amount to three or four digits: totals and hoppers, where more would be noise. */
 export function formatTotal(mg: Mg): string {
   const value = Number(mg);
   const size = Math.abs(value);
-  if (size < 1_000) return `${formatNumber(value)}${NBSP}mg`;
-  if (size < 1_000_000) return `${formatNumber(value / 1_000, size < 10_000 ? 2 : size < 100_000 ? 1 : 0)}${NBSP}g`;
-  return `${formatNumber(value / 1_000_000, size < 100_000_000 ? 2 : 0)}${NBSP}kg`;
+  if (size < 1_000) return withUnit(formatNumber(value), "mg");
+  if (size < 1_000_000) return withUnit(formatNumber(value / 1_000, size < 10_000 ? 2 : size < 100_000 ? 1 : 0), "g");
+  return withUnit(formatNumber(value / 1_000_000, size < 100_000_000 ? 2 : 0), "kg");
 }
 
 /** An amount with how it is known: "about 1.5 g" where nobody weighed or counted. */
@@ -69,7 +75,7 @@ export function formatReading(kind: ReadingKind, value: number | bigint, exact =
   if (!scale) return String(value);
   const digits = exact ? 3 : scale.digits;
   const number = formatNumber(Number(value) / scale.per, digits, exact ? 0 : digits);
-  return scale.unit ? `${number}${NBSP}${scale.unit}` : number;
+  return scale.unit ? withUnit(number, scale.unit) : number;
 }
 
 /** The order in which readings are shown. */

@@ -1,7 +1,7 @@
 // Durations, relative and absolute times in the page's language and the farm's zone.
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import { localeOf, t } from "../i18n";
-import { formatNumber } from "./amount";
+import { formatNumber, withUnit } from "./amount";
 
 /** Milliseconds of a Duration; absent stays absent. */
 export function durationMs(d: Duration): number;
@@ -17,8 +17,6 @@ export function timestampMs(s: Timestamp | undefined): number | undefined {
   return s === undefined ? undefined : Number(s.seconds) * 1_000 + s.nanos / 1e6;
 }
 
-const NBSP = "\u00a0";
-
 /** A length of time in at most two units: "45 s", "15 min", "1 h 30 min", "2 d 3 h". */
 export function formatDuration(ms: number): string {
   const u = t.value.units;
@@ -27,21 +25,21 @@ export function formatDuration(ms: number): string {
   const hours = Math.floor((total % 86_400) / 3_600);
   const minutes = Math.floor((total % 3_600) / 60);
   const seconds = total % 60;
-  const part = (n: number, unit: string) => (n > 0 ? [`${formatNumber(n)}${NBSP}${unit}`] : []);
+  const part = (n: number, unit: string) => (n > 0 ? [withUnit(formatNumber(n), unit)] : []);
   const parts = [...part(days, u.d), ...part(hours, u.h), ...part(minutes, u.min), ...part(seconds, u.s)];
-  return parts.slice(0, 2).join(" ") || `0${NBSP}${u.s}`;
+  return parts.slice(0, 2).join(" ") || withUnit(formatNumber(0), u.s);
 }
 
 /** An exact length of whole seconds, all its units: what a config says. */
 export function formatInterval(seconds: number): string {
   const u = t.value.units;
-  const part = (n: number, unit: string) => (n > 0 ? [`${formatNumber(n)}${NBSP}${unit}`] : []);
+  const part = (n: number, unit: string) => (n > 0 ? [withUnit(formatNumber(n), unit)] : []);
   const parts = [
     ...part(Math.floor(seconds / 3_600), u.h),
     ...part(Math.floor((seconds % 3_600) / 60), u.min),
     ...part(seconds % 60, u.s),
   ];
-  return parts.join(" ") || `0${NBSP}${u.s}`;
+  return parts.join(" ") || withUnit(formatNumber(0), u.s);
 }
 
 /** A moment seen from now; negative is past: "4 min ago", "in 11 min". One unit is enough. */
@@ -59,7 +57,7 @@ export function formatRelative(deltaMs: number): string {
         : size < 86_400
           ? [Math.floor(size / 3_600), u.h]
           : [Math.floor(size / 86_400), u.d];
-  const length = `${formatNumber(count)}${NBSP}${unit}`;
+  const length = withUnit(formatNumber(count), unit);
   return deltaMs < 0 ? t.value.ago(length) : t.value.ahead(length);
 }
 

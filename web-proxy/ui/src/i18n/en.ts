@@ -108,7 +108,7 @@ export const en = {
 
   reading: {
     oxygen: "Oxygen",
-    saturation: "Oxygen",
+    saturation: "Oxygen saturation",
     temperature: "Water",
     ph: "pH",
     other: "Reading",
@@ -397,8 +397,12 @@ export const en = {
     planned: (amount: string) => `of ${amount}`,
   },
 
-  /** Reasons that only this page has. */
+  /** Reasons that only this page has, and those that read otherwise before a press than after one. */
   page: {
+    AGENT_OFFLINE:
+      "The farm PC does not answer. The feeders go on by their own settings. Stop or change it at the machine, or wait until the farm is online.",
+    LEASE_STORE_UNREACHABLE: "The server cannot tell whether the farm is connected. A hold can be tried; in danger, stop the feeder at the machine.",
+    PLC_UNREACHABLE: "The farm PC cannot reach the PLC. Check its power and network. Stop or change it at the machine.",
     STREAM_BROKEN: "This page has lost its connection. It offers this again when it can see the farm.",
     DOSE_RUNNING: "A feeding of this robot is under way. Wait for its outcome.",
     OWN_ORDER_OPEN: "A feeding that you ordered is still open. Wait for its outcome.",

@@ -108,7 +108,7 @@ export const spanish = (plural: Plural): Strings => ({
 
   reading: {
     oxygen: "Oxígeno",
-    saturation: "Oxígeno",
+    saturation: "Saturación de oxígeno",
     temperature: "Agua",
     ph: "pH",
     other: "Medida",
@@ -398,6 +398,10 @@ export const spanish = (plural: Plural): Strings => ({
   },
 
   page: {
+    AGENT_OFFLINE:
+      "El PC de la granja no responde. Los alimentadores siguen con sus propios ajustes. Pare o cambie en la máquina, o espere a que la granja esté en línea.",
+    LEASE_STORE_UNREACHABLE: "El servidor no puede saber si la granja está conectada. Puede intentar retener; en peligro, pare el alimentador en la máquina.",
+    PLC_UNREACHABLE: "El PC de la granja no alcanza el PLC. Revise su corriente y su red. Pare o cambie en la máquina.",
     STREAM_BROKEN: "Esta página ha perdido su conexión. Lo ofrece de nuevo cuando vuelva a ver la granja.",
     DOSE_RUNNING: "Una toma de este robot está en curso. Espere su resultado.",
     OWN_ORDER_OPEN: "Una toma que usted ordenó sigue abierta. Espere su resultado.",

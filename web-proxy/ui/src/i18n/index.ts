@@ -35,6 +35,7 @@ export const language = computed(() => dictionary.value.language);
 /** Its strings. */
 export const t = computed(() => dictionary.value.strings);
 
+export const isRtl = (): boolean => LANGUAGES[dictionary.value.language].dir === "rtl";
 export const localeOf = (): string => LANGUAGES[dictionary.value.language].locale;
 
 /** The mark between whole and fraction that people of this language type. */

@@ -86,7 +86,7 @@ export function ConfigSection() {
       <ConfigFields form={form} disabled={shut !== undefined && shut.reason !== "CONFIG_IN_FLIGHT"} />
       {absent.length > 0 && <p class="fine">{t.value.config.absent(absent.map(fieldTitle).join(", "))}</p>}
       <div class="settings-meaning">
-        {check.kind === "fine" && check.preview && dirty && <PreviewFacts preview={check.preview} />}
+        {check.kind === "fine" && check.preview && dirty && <PreviewFacts preview={check.preview} testid="preview" />}
         {check.kind === "refused" && check.refusal.fields.length === 0 && !form.conflict.value && !shut && (
           <Banner tone="warn" testid="check-refusal" reason={refusalName(check.refusal)}>
             {refusalText(check.refusal, session.naming)}

@@ -112,7 +112,7 @@ export function FeedNowDialog({ onClose }: { onClose: () => void }) {
           {cap === undefined ? t.value.feedNow.afterNoCap(total) : t.value.feedNow.after(total, formatTotal(cap))}
         </p>
       )}
-      {preview.value && <PreviewFacts preview={preview.value} />}
+      {preview.value && <PreviewFacts preview={preview.value} testid="feed-now-preview" />}
       {shut && (
         <Banner tone="warn" testid="dialog-refusal" reason={shut.reason}>
           {closedText(shut, session.naming)}

@@ -6,7 +6,7 @@ import { formatNumber, formatTotal } from "../format/amount";
 import { timestampMs } from "../format/time";
 import { t } from "../i18n";
 
-export function PreviewFacts({ preview }: { preview: Preview }) {
+export function PreviewFacts({ preview, testid }: { preview: Preview; testid: string }) {
   const p = t.value.preview;
   const next = timestampMs(preview.nextDoseTime);
   const facts: [string, preact.ComponentChildren][] = [];
@@ -16,7 +16,7 @@ export function PreviewFacts({ preview }: { preview: Preview }) {
   if (preview.mealsThatWillBeSkipped) facts.push([p.skipped, formatNumber(preview.mealsThatWillBeSkipped)]);
   if (next !== undefined) facts.push([p.next, <Moment ms={next} />]);
   return (
-    <div class="preview" data-testid="preview">
+    <div class="preview" data-testid={testid}>
       {facts.length > 0 && (
         <dl class="facts facts-boxed">
           {facts.map(([name, value]) => (

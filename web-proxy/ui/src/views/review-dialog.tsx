@@ -69,7 +69,7 @@ export function ReviewDialog({ form, onApply, onClose }: ReviewDialogProps) {
       {check.kind === "fine" && check.preview && (
         <>
           <h3 class="dialog-sub">{t.value.preview.title}</h3>
-          <PreviewFacts preview={check.preview} />
+          <PreviewFacts preview={check.preview} testid="review-preview" />
         </>
       )}
       {check.kind === "refused" && !shut && (

@@ -2,7 +2,7 @@
 import { Icon, type IconName } from "../components/icon";
 import { Chip, Meter, type Tone } from "../components/basics";
 import { Ago, When } from "../components/moment";
-import { type Feeder, FeederMode, LinkState, type Robot, type Tank } from "../gen/pasamanos/v1/resources_pb";
+import { type Feeder, FeederMode, LinkState, type Reading, ReadingKind, type Robot, type Tank } from "../gen/pasamanos/v1/resources_pb";
 import { byImportance, formatAmount, formatTotal, readingParts } from "../format/amount";
 import { formatInterval, timestampMs } from "../format/time";
 import { slugOf } from "../i18n/facts";
@@ -49,7 +49,8 @@ export function TankCard({ tank: name, feeders }: TankCardProps) {
 /** The water of a tank. An old or bad value is never shown as a good one. */
 export function Readings({ tank, long }: { tank: Seen<Tank>; long?: boolean }) {
   const now = Math.max(tick.value, tank.at);
-  const readings = [...tank.value.readings].sort(byImportance);
+  const all = [...tank.value.readings].sort(byImportance);
+  const readings = long ? all : glance(all, (r) => trustOf(r, tank.at, now) !== "good");
   return (
     <ul class={long ? "readings readings-long" : "readings"}>
       {readings.map((reading) => {
@@ -75,6 +76,16 @@ export function Readings({ tank, long }: { tank: Seen<Tank>; long?: boolean }) {
       })}
     </ul>
   );
+}
+
+/** What a card has room for: oxygen, warmth, and whatever cannot be trusted. */
+function glance(readings: readonly Reading[], doubtful: (r: Reading) => boolean): Reading[] {
+  const milligrams = readings.some((r) => r.kind === ReadingKind.DISSOLVED_OXYGEN_UG_PER_L);
+  return readings.filter((r) => {
+    if (doubtful(r)) return true;
+    if (r.kind === ReadingKind.OXYGEN_SATURATION_PERMILLE) return !milligrams;
+    return r.kind === ReadingKind.DISSOLVED_OXYGEN_UG_PER_L || r.kind === ReadingKind.WATER_TEMPERATURE_MILLICELSIUS;
+  });
 }
 
 interface FeederTileProps {
