@@ -27,6 +27,9 @@ CREATE TABLE agents (
     epoch         BIGINT NOT NULL,
     -- The highest under which a command was accepted.
     command_epoch BIGINT NOT NULL,
+    -- Of its journal, and the first epoch under which that journal opened a session.
+    incarnation       TEXT   NOT NULL DEFAULT '',
+    incarnation_since BIGINT NOT NULL DEFAULT 0,
     seen_ms       BIGINT,
     version       TEXT   NOT NULL,
     created_ms    BIGINT NOT NULL,
@@ -113,6 +116,8 @@ CREATE TABLE commands (
     author          TEXT   NOT NULL,
     note            TEXT   NOT NULL,
     created_ms      BIGINT NOT NULL,
+    -- Whether the server called it UNCERTAIN, from silence.
+    doubt_by_server BOOLEAN NOT NULL DEFAULT FALSE,
     settled_ms      BIGINT,
     dispensed_mg    BIGINT,
     basis           TEXT,

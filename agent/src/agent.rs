@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use pasamanos_proto::model::AgentName;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -69,9 +70,10 @@ pub struct Agent {
     shared: Shared,
     drivers: Vec<Arc<dyn Driver>>,
     pollers: CancellationToken,
-    workers: TaskTracker,
+    // Dropped with the agent, they are aborted: what they did is in the journal.
+    workers: JoinSet<()>,
+    poll_tasks: JoinSet<()>,
     journal_task: TaskTracker,
-    poll_tasks: TaskTracker,
     last_epoch: i64,
     drain_timeout: Duration,
 }
@@ -147,8 +149,8 @@ impl Agent {
             gate: Arc::new(Gate::new(clock)),
             stop: CancellationToken::new(),
         };
-        let (workers, poll_tasks) = (TaskTracker::new(), TaskTracker::new());
-        let executor = Executor::start(&context, &farm, loaded.unsettled, &workers);
+        let (mut workers, mut poll_tasks) = (JoinSet::new(), JoinSet::new());
+        let executor = Executor::start(&context, &farm, loaded.unsettled, &mut workers);
         let pollers = CancellationToken::new();
         for (driver, cells, poll) in polled {
             poll_tasks.spawn(poller::run(context.clone(), driver, cells, poll, pollers.clone()));
@@ -175,30 +177,29 @@ impl Agent {
     }
 
     /// Runs until told to stop, then: nothing new is begun; what runs ends or stays journaled; the
-    /// server is told goodbye, which releases the lease; then PLCs and journal are closed.
+    /// server is told goodbye, which releases the lease; then PLCs and journal are closed. A task
+    /// that fails stops the agent too: whoever runs it starts it again.
     pub async fn run(self, stop: CancellationToken) {
-        let Self { shared, workers, .. } = &self;
+        let Self { shared, mut workers, mut poll_tasks, pollers, .. } = self;
         let stopping = async {
-            stop.cancelled().await;
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = failed(&mut workers) => {}
+                () = failed(&mut poll_tasks) => {}
+            }
             tracing::info!("stopping");
             shared.context.stop.cancel();
-            workers.close();
             let patience = self.drain_timeout.saturating_sub(CLOSING);
-            if timeout(patience, workers.wait()).await.is_err() {
+            if timeout(patience, all(&mut workers)).await.is_err() {
                 tracing::warn!("a command still runs; it is journaled and settled at the next start");
             }
             shared.leave.cancel();
         };
-        tokio::join!(supervisor::run(shared, self.last_epoch), stopping);
-        self.close().await;
-        tracing::info!("stopped");
-    }
-
-    async fn close(&self) {
-        self.pollers.cancel();
-        self.poll_tasks.close();
+        tokio::join!(supervisor::run(&shared, self.last_epoch), stopping);
+        workers.abort_all();
+        pollers.cancel();
         let closing = async {
-            self.poll_tasks.wait().await;
+            all(&mut poll_tasks).await;
             for driver in &self.drivers {
                 driver.shutdown().await;
             }
@@ -206,8 +207,23 @@ impl Agent {
         if timeout(CLOSING / 2, closing).await.is_err() {
             tracing::warn!("a PLC connection did not close in time");
         }
-        self.shared.context.journal.close().await;
+        shared.context.journal.close().await;
         self.journal_task.wait().await;
+        tracing::info!("stopped");
+    }
+}
+
+/// Waits until all have ended.
+async fn all(tasks: &mut JoinSet<()>) {
+    while tasks.join_next().await.is_some() {}
+}
+
+/// Waits until one ends that should not.
+async fn failed(tasks: &mut JoinSet<()>) {
+    match tasks.join_next().await {
+        Some(Err(e)) => tracing::error!(error = %e, "a task failed"),
+        Some(Ok(())) => tracing::error!("a task ended"),
+        None => std::future::pending().await,
     }
 }
 

@@ -23,8 +23,8 @@ use pasamanos_proto::model::{
 };
 use pasamanos_proto::pb;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use self::job::{Job, Ticket};
 use self::verdict::Verdict;
@@ -38,6 +38,8 @@ use crate::outbox::Outbox;
 
 pub(crate) use self::hold::{keep_level, to_pb as hold_to_pb};
 pub(crate) use self::loose::look as look_for_loose;
+#[cfg(test)]
+pub(crate) use self::slot::token as token_of;
 pub(crate) use self::ready::{Scene, limits_of, refusals};
 
 /// What every command needs.
@@ -76,7 +78,7 @@ impl Executor {
         context: &Context,
         farm: &Arc<Farm>,
         mut unsettled: Vec<Entry>,
-        tasks: &TaskTracker,
+        tasks: &mut JoinSet<()>,
     ) -> Self {
         let in_flight = InFlight::default();
         let mut workers = BTreeMap::new();

@@ -86,16 +86,12 @@ async fn slot(cell: &Arc<RobotCell>) -> RobotSlot {
         })
         .await;
     let robot = cell.id.clone();
-    match read {
-        Ok((plc, journal)) => {
-            let readable = !sequenced || plc.is_some();
-            RobotSlot { robot, readable, sequenced, plc: plc.unwrap_or((0, 0)), journal }
-        }
-        Err(_) => {
-            let journal = cell.ledger.look().await.journal_slot(None);
-            RobotSlot { robot, readable: false, sequenced, plc: (0, 0), journal }
-        }
+    if let Ok((plc, journal)) = read {
+        let readable = !sequenced || plc.is_some();
+        return RobotSlot { robot, readable, sequenced, plc: plc.unwrap_or((0, 0)), journal };
     }
+    let journal = cell.ledger.look().await.journal_slot(None);
+    RobotSlot { robot, readable: false, sequenced, plc: (0, 0), journal }
 }
 
 async fn inventory(farm: &Farm, configs: &BTreeMap<FeederId, ObservedConfig>) -> Inventory {

@@ -26,7 +26,7 @@ struct Common {
     /// The agent's configuration.
     #[arg(long, env = "PASAMANOS_AGENT_CONFIG", default_value = "agent.toml", global = true)]
     config: PathBuf,
-    /// The server, such as http://127.0.0.1:50051; wins over the file.
+    /// The server, such as `http://127.0.0.1:50051`; wins over the file.
     #[arg(long, env = "PASAMANOS_SERVER", global = true)]
     server: Option<String>,
     /// Who this agent is, `farms/{farm}/agents/{agent}`; wins over the file.

@@ -108,6 +108,7 @@ impl Alarm {
     }
 
     /// Adds to the metadata.
+    #[allow(clippy::needless_pass_by_value, reason = "numbers and names, as they come")]
     pub(crate) fn with(mut self, key: &str, value: impl ToString) -> Self {
         self.metadata.insert(key.into(), value.to_string());
         self

@@ -15,3 +15,4 @@ mod server;
 
 pub(crate) use self::plc::{Fate, ScriptedPlc};
 pub(crate) use self::rig::{FEEDER, OTHER, Rig, config};
+pub(crate) use self::server::Peer;

@@ -12,3 +12,4 @@ mod configs;
 mod doses;
 mod holds;
 mod sessions;
+mod chaos;

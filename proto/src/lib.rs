@@ -15,8 +15,7 @@ pub mod model;
 
 /// The encoded `FileDescriptorSet` of the contract with its imports, for reflection and for the
 /// access policy declared on each rpc.
-pub const FILE_DESCRIPTOR_SET: &[u8] =
-    include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
 
 /// The domain of every `google.rpc.ErrorInfo` of this product.
 pub const ERROR_DOMAIN: &str = "pasamanos.dev";

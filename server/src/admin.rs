@@ -14,17 +14,23 @@ use crate::startup::open_store;
 ///
 /// # Errors
 /// If the arguments or the database are not usable, or the audit chain does not hold.
-pub async fn run(command: Command, settings: &Settings, out: &mut impl Write) -> anyhow::Result<()> {
-    let store = open_store(&settings.data_dir).await?;
+pub async fn run(
+    command: Command,
+    settings: &Settings,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let store = open_store(&settings.data_dir, false).await?;
     let now_ms = SystemClock::new().wall_ms();
     match command {
         Command::Run => {}
         Command::Farm { command: FarmCommand::Add { name, zone, display_name } } => {
             let id: FarmId = name.parse().with_context(|| format!("the farm's name {name:?}"))?;
-            jiff::tz::TimeZone::get(&zone)
-                .with_context(|| format!("--zone {zone:?} is not an IANA zone such as America/Santiago"))?;
+            jiff::tz::TimeZone::get(&zone).with_context(|| {
+                format!("--zone {zone:?} is not an IANA zone such as America/Santiago")
+            })?;
             let display_name = display_name.unwrap_or_else(|| name.clone());
-            let added = store.add_farm(NewFarm { id, display_name, time_zone: zone, now_ms }).await?;
+            let added =
+                store.add_farm(NewFarm { id, display_name, time_zone: zone, now_ms }).await?;
             writeln!(out, "farms/{name} {}", if added { "added" } else { "is there already" })?;
         }
         Command::Farm { command: FarmCommand::List } => {
@@ -33,11 +39,15 @@ pub async fn run(command: Command, settings: &Settings, out: &mut impl Write) ->
             }
         }
         Command::Agent { command: AgentCommand::Add { name } } => {
-            let agent: AgentName = name.parse().with_context(|| format!("the agent's name {name:?}"))?;
+            let agent: AgentName =
+                name.parse().with_context(|| format!("the agent's name {name:?}"))?;
             let farm = agent.farm.clone();
             let added = store.add_agent(agent, now_ms).await.map_err(|e| match e {
                 StoreError::NotFound => {
-                    anyhow::anyhow!("there is no {}: pasamanos-server farm add {farm} --zone ZONE", farm.name())
+                    anyhow::anyhow!(
+                        "there is no {}: pasamanos-server farm add {farm} --zone ZONE",
+                        farm.name()
+                    )
                 }
                 e => e.into(),
             })?;

@@ -90,7 +90,7 @@ pub struct Settings {
     /// Where health and metrics listen over HTTP (`/healthz /readyz /metrics`).
     #[arg(long, global = true, env = "PASAMANOS_OPS_LISTEN", default_value = "127.0.0.1:9464")]
     pub ops_listen: SocketAddr,
-    /// Where the SQLite database lives.
+    /// Where the `SQLite` database lives.
     #[arg(long, global = true, env = "PASAMANOS_DATA_DIR", default_value = "./pasamanos-data")]
     pub data_dir: PathBuf,
     /// Redis for leases, such as `redis://127.0.0.1:6379`; without it they are held in this process.
@@ -180,7 +180,7 @@ mod tests {
 
     fn parse(args: &[&str]) -> Settings {
         let args = std::iter::once("pasamanos-server").chain(args.iter().copied());
-        Cli::try_parse_from(args).map(|c| c.settings).unwrap_or_else(|e| panic!("{e}"))
+        Cli::try_parse_from(args).expect("arguments").settings
     }
 
     #[test]

@@ -21,22 +21,28 @@ use crate::config::Settings;
 use crate::control::{Control, Timing};
 use crate::domain::ports::{Clock, Leases, Store};
 use crate::lease::{MemoryLeases, RedisLeases};
-use crate::store::SqliteStore;
+use crate::store::{Options, SqliteStore};
 use crate::{grpc, ops};
 
+/// How long the database may take to close: a frozen disk must not hold the process.
+const CLOSE: Duration = Duration::from_secs(3);
 /// The health name that means "changes are possible".
 const CHANGES: &str = "pasamanos.v1.FeederService";
 
-/// Opens the database of a data directory, made if it is not there.
+/// Opens the database of a data directory, made if it is not there. One server runs on it at a time
+/// (`exclusive`); the operator's commands may beside it.
 ///
 /// # Errors
 /// If it cannot be made, opened or migrated.
-pub async fn open_store(data_dir: &Path) -> anyhow::Result<Arc<SqliteStore>> {
+pub async fn open_store(data_dir: &Path, exclusive: bool) -> anyhow::Result<Arc<SqliteStore>> {
     std::fs::create_dir_all(data_dir).with_context(|| {
         format!("--data-dir (PASAMANOS_DATA_DIR): cannot make {}", data_dir.display())
     })?;
-    let store = SqliteStore::open(&data_dir.join("pasamanos.db")).await;
-    Ok(Arc::new(store.with_context(|| format!("cannot open the database in {}", data_dir.display()))?))
+    let options = Options { exclusive, ..Options::default() };
+    let store = SqliteStore::open_with(&data_dir.join("pasamanos.db"), options).await;
+    Ok(Arc::new(
+        store.with_context(|| format!("cannot open the database in {}", data_dir.display()))?,
+    ))
 }
 
 /// The server, bound and ready to run.
@@ -56,11 +62,13 @@ impl Application {
     pub async fn build(settings: &Settings) -> anyhow::Result<Self> {
         settings.validate()?;
         let bind = |name: &'static str, addr: SocketAddr| async move {
-            TcpListener::bind(addr).await.with_context(|| format!("{name}: cannot listen on {addr}"))
+            TcpListener::bind(addr)
+                .await
+                .with_context(|| format!("{name}: cannot listen on {addr}"))
         };
         let grpc = bind("--listen (PASAMANOS_LISTEN)", settings.listen).await?;
         let ops = bind("--ops-listen (PASAMANOS_OPS_LISTEN)", settings.ops_listen).await?;
-        let store = open_store(&settings.data_dir).await?;
+        let store = open_store(&settings.data_dir, true).await?;
         let leases: Arc<dyn Leases> = match &settings.redis_url {
             Some(url) => Arc::new(
                 RedisLeases::connect(url).await.context("--redis-url (PASAMANOS_REDIS_URL)")?,
@@ -70,7 +78,10 @@ impl Application {
         let clock = Arc::new(SystemClock::new());
         let left = store.close_all_sessions(clock.wall_ms()).await?;
         if left > 0 {
-            tracing::warn!(commands = left, "left without an end: in doubt until their agents tell");
+            tracing::warn!(
+                commands = left,
+                "left without an end: in doubt until their agents tell"
+            );
         }
         let timing = Timing {
             lease_ttl: settings.lease_ttl,
@@ -114,10 +125,21 @@ impl Application {
 
         let ending = CancellationToken::new();
         let rpc = grpc::serve(control.clone(), listener, health, ending.clone().cancelled_owned());
-        let ops = ops::serve(ops_listener, ready, metrics.handle(), ending.clone().cancelled_owned());
+        let ops =
+            ops::serve(ops_listener, ready, metrics.handle(), ending.clone().cancelled_owned());
         let presence = control.keep_presence();
         let health = keep_health(control.clone(), reporter, ready_tx);
-        let all = async { tokio::try_join!(rpc, ops, async { presence.await; Ok(()) }, health) };
+        let all = async {
+            tokio::try_join!(
+                rpc,
+                ops,
+                async {
+                    presence.await;
+                    Ok(())
+                },
+                health
+            )
+        };
         tokio::pin!(all);
 
         tokio::select! {
@@ -138,15 +160,15 @@ impl Application {
         })
         .await;
         ending.cancel();
-        store.close().await;
-        match drained {
-            Ok(ended) => ended.map(|_| ()),
-            Err(_) => {
-                // Peers that do not let go are cut: the process ends in time whatever they do.
-                tracing::warn!(timeout = ?drain_timeout, "not all peers let go in time");
-                Ok(())
-            }
+        if timeout(CLOSE, store.close()).await.is_err() {
+            tracing::warn!("the disk does not answer: what was committed is safe");
         }
+        if let Ok(ended) = drained {
+            return ended.map(|_| ());
+        }
+        // Peers that do not let go are cut: the process ends in time whatever they do.
+        tracing::warn!(timeout = ?drain_timeout, "not all peers let go in time");
+        Ok(())
     }
 }
 

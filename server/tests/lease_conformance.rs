@@ -84,10 +84,18 @@ async fn silence_ends_it_and_the_sweep_tells_once(leases: &dyn Leases) {
     assert_eq!(leases.sweep().await.unwrap(), []);
     sleep(SHORT + Duration::from_millis(50)).await;
     assert_eq!(leases.read(&agent(1)).await.unwrap(), None);
-    assert_eq!(leases.renew(&agent(1), &own, TTL).await.unwrap(), Renewal::Lost, "no way back by renewal");
+    assert_eq!(
+        leases.renew(&agent(1), &own, TTL).await.unwrap(),
+        Renewal::Lost,
+        "no way back by renewal"
+    );
     assert_eq!(leases.sweep().await.unwrap(), [agent(1)]);
     assert_eq!(leases.sweep().await.unwrap(), [], "once");
-    assert_eq!(leases.acquire(&agent(1), &own, TTL).await.unwrap(), Renewal::Held, "lost, taken again");
+    assert_eq!(
+        leases.acquire(&agent(1), &own, TTL).await.unwrap(),
+        Renewal::Held,
+        "lost, taken again"
+    );
 }
 
 async fn a_renewed_lease_is_never_swept(leases: &dyn Leases) {
@@ -112,7 +120,10 @@ async fn of_many_the_highest_epoch_wins(leases: &dyn Leases) {
     assert!(matches!(answers.last(), Some(Ok(Renewal::Held))));
     assert_eq!(leases.read(&agent).await.unwrap(), sessions.last().cloned());
     let calls = sessions.iter().map(|h| leases.renew(&agent, h, TTL));
-    let held = futures_util::future::join_all(calls).await.into_iter().filter(|r| matches!(r, Ok(Renewal::Held)));
+    let held = futures_util::future::join_all(calls)
+        .await
+        .into_iter()
+        .filter(|r| matches!(r, Ok(Renewal::Held)));
     assert_eq!(held.count(), 1, "one holds it");
 }
 

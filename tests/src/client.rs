@@ -146,7 +146,8 @@ impl Client {
     /// As the server answers.
     pub async fn hold(&self, id: &str) -> Result<pb::Command, Status> {
         let name = format!("{FARM}/feeders/{id}");
-        let request = pb::HoldFeederRequest { name, request_id: request_id(), ..Default::default() };
+        let request =
+            pb::HoldFeederRequest { name, request_id: request_id(), ..Default::default() };
         let answer = self.feeders.clone().hold_feeder(request).await?;
         answer.into_inner().command.ok_or_else(|| Status::internal("no command"))
     }
@@ -178,11 +179,8 @@ impl Client {
     /// # Errors
     /// As the server answers.
     pub async fn doses(&self) -> Result<Vec<pb::Dose>, Status> {
-        let request = pb::ListDosesRequest {
-            parent: FARM.into(),
-            page_size: 1_000,
-            ..Default::default()
-        };
+        let request =
+            pb::ListDosesRequest { parent: FARM.into(), page_size: 1_000, ..Default::default() };
         Ok(self.status.clone().list_doses(request).await?.into_inner().doses)
     }
 
@@ -191,11 +189,8 @@ impl Client {
     /// # Errors
     /// As the server answers.
     pub async fn commands(&self) -> Result<Vec<pb::Command>, Status> {
-        let request = pb::ListCommandsRequest {
-            parent: FARM.into(),
-            page_size: 500,
-            ..Default::default()
-        };
+        let request =
+            pb::ListCommandsRequest { parent: FARM.into(), page_size: 500, ..Default::default() };
         Ok(self.feeders.clone().list_commands(request).await?.into_inner().commands)
     }
 
@@ -203,7 +198,11 @@ impl Client {
     ///
     /// # Errors
     /// If it does not in time.
-    pub async fn wait_presence(&self, presence: PresenceState, within: Duration) -> anyhow::Result<pb::FarmStatus> {
+    pub async fn wait_presence(
+        &self,
+        presence: PresenceState,
+        within: Duration,
+    ) -> anyhow::Result<pb::FarmStatus> {
         wait_for(&format!("presence {presence:?}"), within, || async {
             let farm = self.farm().await?;
             match farm.agents.first().map(pb::Agent::presence) {

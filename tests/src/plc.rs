@@ -42,7 +42,10 @@ impl Plc {
     /// # Errors
     /// If it does not start.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
-        let log = std::fs::File::options().create(true).append(true).open(self.dir.path().join("plc.log"))?;
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.path().join("plc.log"))?;
         let mut child = Command::new(paths::python()?)
             .arg(paths::root().join("tests/plc/farm_plc.py"))
             .args(["--port", &self.port.to_string(), "--control", &self.control.to_string()])

@@ -1,5 +1,6 @@
 //! Server, agent and, if wanted, web proxy: the real programs with their own data on free ports.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,7 +13,9 @@ use crate::{Client, Process, client, paths, wait_for};
 
 /// A simulated farm of some tanks.
 pub fn sim(tanks: usize) -> String {
-    format!("[[plc]]\nname = \"sim\"\ndriver = \"sim\"\nseed = 7\ntanks = {tanks}\npoll = \"100ms\"\ncontrol = \"127.0.0.1:0\"\n")
+    format!(
+        "[[plc]]\nname = \"sim\"\ndriver = \"sim\"\nseed = 7\ntanks = {tanks}\npoll = \"100ms\"\ncontrol = \"127.0.0.1:0\"\n"
+    )
 }
 
 /// What to start.
@@ -27,7 +30,9 @@ impl Default for StackBuilder {
     fn default() -> Self {
         Self {
             // A tenth of the shipped times: the same proportions, shorter tests.
-            server_args: ["--lease-ttl", "2500ms", "--heartbeat-interval", "800ms"].map(Into::into).into(),
+            server_args: ["--lease-ttl", "2500ms", "--heartbeat-interval", "800ms"]
+                .map(Into::into)
+                .into(),
             agent_toml: sim(3),
             web: false,
         }
@@ -215,7 +220,8 @@ impl Stack {
                 let farm = self.client.farm().await?;
                 let known = |f: &pasamanos_proto::pb::Feeder| {
                     let state = f.status.as_ref().map(pasamanos_proto::pb::FeederStatus::state);
-                    f.config.is_some() && !matches!(state, None | Some(pasamanos_proto::pb::FeederState::Unknown))
+                    f.config.is_some()
+                        && !matches!(state, None | Some(pasamanos_proto::pb::FeederState::Unknown))
                 };
                 if !farm.feeders.is_empty() && farm.feeders.iter().all(known) {
                     return Ok(());
@@ -235,7 +241,7 @@ impl Stack {
             let log = log.unwrap_or_default();
             let tail: Vec<_> = log.lines().rev().take(40).collect();
             let tail: Vec<_> = tail.into_iter().rev().collect();
-            out += &format!("--- {name}\n{}\n", tail.join("\n"));
+            let _ = writeln!(out, "--- {name}\n{}", tail.join("\n"));
         }
         out
     }

@@ -29,9 +29,13 @@ async fn p2_a_portion_is_applied_and_becomes_a_version_of_the_command() {
     assert_ne!(after.etag, before.etag);
     assert_eq!(after.pending_command, "");
     let request = pb::ListConfigVersionsRequest { parent: after.name, ..Default::default() };
-    let versions = client.feeders.clone().list_config_versions(request).await.unwrap().into_inner().versions;
+    let versions =
+        client.feeders.clone().list_config_versions(request).await.unwrap().into_inner().versions;
     assert_eq!(versions.len(), 2);
-    assert_eq!((versions[0].author(), &versions[0].command), (ConfigAuthor::Command, &command.name));
+    assert_eq!(
+        (versions[0].author(), &versions[0].command),
+        (ConfigAuthor::Command, &command.name)
+    );
     assert_eq!(versions[1].author(), ConfigAuthor::Farm);
 }
 
@@ -86,7 +90,10 @@ async fn p5_the_same_request_is_the_same_command_and_another_body_is_refused() {
     });
     while let Some(answer) = set.join_next().await {
         let command = answer.unwrap().unwrap().into_inner().command.unwrap();
-        assert_eq!((command.name.as_str(), command.state()), (name.as_str(), CommandState::Applied));
+        assert_eq!(
+            (command.name.as_str(), command.state()),
+            (name.as_str(), CommandState::Applied)
+        );
     }
     let other = pb::FeedNowRequest { portion_mg: Some(150), ..request.clone() };
     let refused = client.feeders.clone().feed_now(other).await;
@@ -110,7 +117,8 @@ async fn p6_a_stale_etag_is_aborted_with_the_current_config_attached() {
     let now = client.feeder(&id).await.unwrap();
     assert_eq!(metadata(&refused, "etag"), Some(now.etag.clone()));
     let details = tonic_types::pb::Status::decode_from(&refused);
-    let attached = details.into_iter().find(|d| d.type_url.ends_with("pasamanos.v1.Feeder")).unwrap();
+    let attached =
+        details.into_iter().find(|d| d.type_url.ends_with("pasamanos.v1.Feeder")).unwrap();
     let attached: pb::Feeder = prost::Message::decode(&attached.value[..]).unwrap();
     assert_eq!((attached.etag, attached.config), (now.etag, now.config));
 }
@@ -161,28 +169,59 @@ async fn bad_values_get_the_right_code_and_the_field_and_change_nothing() {
     let cases = [
         (config(&|c| c.portion_mg = Some(0), "portion_mg"), "INVALID_FIELD", "config.portion_mg"),
         (config(&|c| c.portion_mg = Some(-5), "portion_mg"), "INVALID_FIELD", "config.portion_mg"),
-        (config(&|c| c.portion_mg = Some(i32::MAX), "portion_mg"), "INVALID_FIELD", "config.portion_mg"),
-        (config(&|c| c.portion_mg = Some(1_633), "portion_mg"), "INVALID_FIELD", "config.portion_mg"),
+        (
+            config(&|c| c.portion_mg = Some(i32::MAX), "portion_mg"),
+            "INVALID_FIELD",
+            "config.portion_mg",
+        ),
+        (
+            config(&|c| c.portion_mg = Some(1_633), "portion_mg"),
+            "INVALID_FIELD",
+            "config.portion_mg",
+        ),
         // 150 typed for 1.5.
-        (config(&|c| c.portion_mg = Some(150_000), "portion_mg"), "INVALID_FIELD", "config.portion_mg"),
+        (
+            config(&|c| c.portion_mg = Some(150_000), "portion_mg"),
+            "INVALID_FIELD",
+            "config.portion_mg",
+        ),
         (config(&|c| c.portion_mg = None, "portion_mg"), "INVALID_FIELD", "config.portion_mg"),
         (config(&|c| c.interval = seconds(1), "interval"), "INVALID_FIELD", "config.interval"),
-        (config(&|c| c.interval = seconds(i64::MAX), "interval"), "INVALID_FIELD", "config.interval"),
-        (config(&|c| c.set_mode(pb::FeederMode::Unspecified), "mode"), "INVALID_FIELD", "config.mode"),
+        (
+            config(&|c| c.interval = seconds(i64::MAX), "interval"),
+            "INVALID_FIELD",
+            "config.interval",
+        ),
+        (
+            config(&|c| c.set_mode(pb::FeederMode::Unspecified), "mode"),
+            "INVALID_FIELD",
+            "config.mode",
+        ),
         (config(&|c| c.mode = 99, "mode"), "INVALID_FIELD", "config.mode"),
         (
-            config(&|c| c.windows = vec![pb::FeedWindow { start_minute: 60, end_minute: 60 }], "windows"),
+            config(
+                &|c| c.windows = vec![pb::FeedWindow { start_minute: 60, end_minute: 60 }],
+                "windows",
+            ),
             "INVALID_FIELD",
             "config.windows[0]",
         ),
         // What the schedule gives in a day must fit the cap.
-        (config(&|c| c.daily_cap_mg = Some(100), "daily_cap_mg"), "INVALID_FIELD", "config.daily_cap_mg"),
+        (
+            config(&|c| c.daily_cap_mg = Some(100), "daily_cap_mg"),
+            "INVALID_FIELD",
+            "config.daily_cap_mg",
+        ),
         (with(&|r| r.request_id.clear()), "REQUEST_ID_REQUIRED", "request_id"),
         (with(&|r| r.request_id = "7".into()), "INVALID_FIELD", "request_id"),
         (with(&|r| r.etag.clear()), "ETAG_REQUIRED", "etag"),
         (with(&|r| r.etag = "\"quoted\"".into()), "INVALID_FIELD", "etag"),
         (with(&|r| r.update_mask = None), "INVALID_FIELD", "update_mask"),
-        (with(&|r| r.update_mask = Some(prost_types::FieldMask { paths: vec!["state".into()] })), "INVALID_FIELD", "update_mask"),
+        (
+            with(&|r| r.update_mask = Some(prost_types::FieldMask { paths: vec!["state".into()] })),
+            "INVALID_FIELD",
+            "update_mask",
+        ),
         (with(&|r| r.config = None), "INVALID_FIELD", "config"),
         (with(&|r| r.name = "farms/norte".into()), "INVALID_FIELD", "name"),
         (with(&|r| r.note = "x".repeat(201)), "INVALID_FIELD", "note"),
@@ -235,12 +274,14 @@ async fn a_hold_stops_doses_until_it_is_resumed() {
 #[tokio::test]
 async fn hold_farm_holds_every_feeder_and_repeats_itself() {
     let (_stack, client, _) = stack().await;
-    let request = pb::HoldFarmRequest { name: FARM.into(), request_id: request_id(), ..Default::default() };
+    let request =
+        pb::HoldFarmRequest { name: FARM.into(), request_id: request_id(), ..Default::default() };
     let first = client.feeders.clone().hold_farm(request.clone()).await.unwrap().into_inner();
     assert_eq!((first.held.len(), first.not_held.len()), (3, 0), "{first:?}");
     assert!(first.held.iter().all(|c| c.state() == CommandState::Applied), "{first:?}");
     let again = client.feeders.clone().hold_farm(request).await.unwrap().into_inner();
-    let names = |r: &pb::HoldFarmResponse| r.held.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
+    let names =
+        |r: &pb::HoldFarmResponse| r.held.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
     assert_eq!(names(&again), names(&first));
     assert_eq!(client.commands().await.unwrap().len(), 3);
 }
@@ -268,7 +309,8 @@ async fn lists_are_paged_and_a_foreign_token_is_refused() {
         }
     }
     assert_eq!(seen, [3, 2, 1]);
-    let request = pb::ListFeedersRequest { parent: FARM.into(), page_size: 2, ..Default::default() };
+    let request =
+        pb::ListFeedersRequest { parent: FARM.into(), page_size: 2, ..Default::default() };
     let page = client.feeders.clone().list_feeders(request).await.unwrap().into_inner();
     assert_eq!(page.feeders.len(), 2);
     let request = pb::ListFeedersRequest {

@@ -53,7 +53,8 @@ async fn p3_feed_now_doses_once_in_both_profiles_and_the_totaliser_agrees() {
     let plc = Plc::start(&[]).await.unwrap();
     let stack = stack(&plc).await;
     for (n, feeder) in ["feeder-r2", "pond-2"].into_iter().enumerate() {
-        let total = |f: &pb::Feeder| f.status.as_ref().and_then(|s| s.total_dispensed_mg).unwrap_or(0);
+        let total =
+            |f: &pb::Feeder| f.status.as_ref().and_then(|s| s.total_dispensed_mg).unwrap_or(0);
         let before = total(&stack.client.feeder(feeder).await.unwrap());
         let command = stack.client.feed_now(feeder, 200).await.unwrap();
         let command = stack.client.wait_settled(&command.name, WITHIN).await.unwrap();
@@ -67,7 +68,8 @@ async fn p3_feed_now_doses_once_in_both_profiles_and_the_totaliser_agrees() {
             .unwrap();
         wait_for("in the history", WITHIN, || async {
             let doses = stack.client.doses().await?;
-            let dose = doses.iter().find(|d| d.command == command.name && d.dispensed_mg == Some(200));
+            let dose =
+                doses.iter().find(|d| d.command == command.name && d.dispensed_mg == Some(200));
             dose.map(|_| ()).ok_or_else(|| Status::not_found(format!("{doses:?}")))
         })
         .await
@@ -104,7 +106,9 @@ async fn p6_a_change_at_the_farm_becomes_a_version_of_the_farm() {
 async fn p2_a_value_that_the_plc_puts_back_is_rejected_not_applied() {
     let plc = Plc::start(&[]).await.unwrap();
     let stack = stack(&plc).await;
-    plc.control(json!({"op": "lie", "kind": "revert_after_scans", "n": 2, "feeder": "F01"})).await.unwrap();
+    plc.control(json!({"op": "lie", "kind": "revert_after_scans", "n": 2, "feeder": "F01"}))
+        .await
+        .unwrap();
     let command = stack.client.set_portion("pond-1", 1_600).await.unwrap();
     assert_eq!(
         (command.state(), command.reason.as_str()),
@@ -133,7 +137,11 @@ async fn p2_a_plc_that_stops_is_told_truthfully_and_comes_back_by_itself() {
         }
     }
     let is = |state| move |f: &pb::Feeder| f.status.as_ref().is_some_and(|s| s.state() == state);
-    stack.client.wait_feeder("feeder-r1", "unknown", WITHIN, is(FeederState::Unknown)).await.unwrap();
+    stack
+        .client
+        .wait_feeder("feeder-r1", "unknown", WITHIN, is(FeederState::Unknown))
+        .await
+        .unwrap();
     plc.restart().await.unwrap();
     let back = Duration::from_secs(90);
     stack.client.wait_feeder("feeder-r1", "ready", back, is(FeederState::Ready)).await.unwrap();
@@ -170,10 +178,13 @@ async fn p3_a_dose_in_a_frozen_plc_is_never_given_twice_nor_called_wrong() {
     asked.set_timeout(Duration::from_secs(5));
     let _ = stack.client.feeders.clone().feed_now(asked).await;
     plc.signal(Signal::CONT).unwrap();
-    let settled = wait_for("settled from the PLC", Duration::from_secs(60), || async {
+    let settled = wait_for("settled from the PLC", Duration::from_mins(1), || async {
         let command = stack.client.command(&name).await?;
         match command.state() {
-            CommandState::Uncertain | CommandState::Accepted | CommandState::Sent | CommandState::Executing => {
+            CommandState::Uncertain
+            | CommandState::Accepted
+            | CommandState::Sent
+            | CommandState::Executing => {
                 Err(Status::unavailable(format!("{:?} {}", command.state(), command.reason)))
             }
             _ => Ok(command),
@@ -204,8 +215,14 @@ async fn a_plc_with_user_and_password_is_reached_and_a_wrong_one_is_a_config_err
     stack.start_agent().unwrap();
     wait_for("a config error", WITHIN, || async {
         let farm = stack.client.farm().await?;
-        let wrong = |r: &pb::Robot| r.link.as_ref().is_some_and(|l| l.state() == pb::LinkState::ConfigError);
-        if farm.robots.iter().any(wrong) { Ok(()) } else { Err(Status::unavailable(format!("{:?}", farm.robots))) }
+        let wrong = |r: &pb::Robot| {
+            r.link.as_ref().is_some_and(|l| l.state() == pb::LinkState::ConfigError)
+        };
+        if farm.robots.iter().any(wrong) {
+            Ok(())
+        } else {
+            Err(Status::unavailable(format!("{:?}", farm.robots)))
+        }
     })
     .await
     .unwrap();

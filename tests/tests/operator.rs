@@ -36,12 +36,18 @@ async fn call(stack: &Stack, rpc: &str, body: Value) -> Result<Value, String> {
 async fn grpcurl_lists_and_describes() {
     let stack = Stack::builder().start().await.unwrap();
     let services = grpcurl(&stack, &["list"]).await.unwrap();
-    for service in ["pasamanos.v1.FeederService", "pasamanos.v1.StatusService", "grpc.health.v1.Health"] {
+    for service in
+        ["pasamanos.v1.FeederService", "pasamanos.v1.StatusService", "grpc.health.v1.Health"]
+    {
         assert!(services.contains(service), "{services}");
     }
     let described = grpcurl(&stack, &["describe pasamanos.v1.FeederService"]).await.unwrap();
     assert!(described.contains("rpc UpdateFeederConfig"), "{described}");
-    let health = grpcurl(&stack, &["-d", r#"{"service":"pasamanos.v1.FeederService"}"#, "grpc.health.v1.Health/Check"]).await;
+    let health = grpcurl(
+        &stack,
+        &["-d", r#"{"service":"pasamanos.v1.FeederService"}"#, "grpc.health.v1.Health/Check"],
+    )
+    .await;
     assert!(health.unwrap().contains("\"SERVING\""));
 }
 
@@ -67,7 +73,9 @@ async fn grpcurl_calls_every_unary_rpc() {
     let fed = json!({"name": name, "portion_mg": 100, "request_id": request_id()});
     let fed = call(&stack, "FeederService/FeedNow", fed).await.unwrap();
     assert_eq!(fed["command"]["state"], "COMMAND_STATE_APPLIED", "{fed}");
-    for (rpc, state) in [("HoldFeeder", "COMMAND_STATE_APPLIED"), ("ResumeFeeder", "COMMAND_STATE_APPLIED")] {
+    for (rpc, state) in
+        [("HoldFeeder", "COMMAND_STATE_APPLIED"), ("ResumeFeeder", "COMMAND_STATE_APPLIED")]
+    {
         let body = json!({"name": name, "request_id": request_id()});
         let answer = call(&stack, &format!("FeederService/{rpc}"), body).await.unwrap();
         assert_eq!(answer["command"]["state"], state, "{answer}");
@@ -78,9 +86,11 @@ async fn grpcurl_calls_every_unary_rpc() {
 
     let got = call(&stack, "FeederService/GetCommand", json!({"name": command})).await.unwrap();
     assert_eq!(got["command"]["note"], "by hand");
-    let commands = call(&stack, "FeederService/ListCommands", json!({"parent": FARM})).await.unwrap();
+    let commands =
+        call(&stack, "FeederService/ListCommands", json!({"parent": FARM})).await.unwrap();
     assert_eq!(commands["commands"].as_array().unwrap().len(), 7);
-    let versions = call(&stack, "FeederService/ListConfigVersions", json!({"parent": name})).await.unwrap();
+    let versions =
+        call(&stack, "FeederService/ListConfigVersions", json!({"parent": name})).await.unwrap();
     assert_eq!(versions["versions"].as_array().unwrap().len(), 2);
     let status = call(&stack, "StatusService/GetFarmStatus", json!({"name": FARM})).await.unwrap();
     assert_eq!(status["status"]["agents"][0]["presence"], "PRESENCE_STATE_ONLINE");
@@ -88,7 +98,13 @@ async fn grpcurl_calls_every_unary_rpc() {
     assert!(doses.is_ok(), "{doses:?}");
 
     // Refusals say which field, why, and what to do.
-    let stale = call(&stack, "FeederService/UpdateFeederConfig", update_with(&update, "request_id", json!(request_id()))).await.unwrap_err();
+    let stale = call(
+        &stack,
+        "FeederService/UpdateFeederConfig",
+        update_with(&update, "request_id", json!(request_id())),
+    )
+    .await
+    .unwrap_err();
     assert!(stale.contains("Aborted") && stale.contains("ETAG_MISMATCH"), "{stale}");
     let fault = json!({"name": name, "fault_code": 2, "request_id": request_id()});
     let fault = call(&stack, "FeederService/ResetFault", fault).await.unwrap_err();
@@ -96,8 +112,13 @@ async fn grpcurl_calls_every_unary_rpc() {
     let resolve = json!({"name": command, "verdict": "RESOLUTION_VERDICT_FED", "request_id": request_id(), "note": "seen"});
     let resolve = call(&stack, "FeederService/ResolveCommand", resolve).await.unwrap_err();
     assert!(resolve.contains("NOT_IN_DOUBT"), "{resolve}");
-    let missing = call(&stack, "FeederService/FeedNow", json!({"name": name, "portion_mg": 100})).await.unwrap_err();
-    assert!(missing.contains("InvalidArgument") && missing.contains("REQUEST_ID_REQUIRED"), "{missing}");
+    let missing = call(&stack, "FeederService/FeedNow", json!({"name": name, "portion_mg": 100}))
+        .await
+        .unwrap_err();
+    assert!(
+        missing.contains("InvalidArgument") && missing.contains("REQUEST_ID_REQUIRED"),
+        "{missing}"
+    );
 }
 
 fn update_with(body: &Value, key: &str, value: Value) -> Value {
@@ -156,13 +177,29 @@ async fn buf_curl_speaks_grpc_web_through_the_proxy() {
     };
     let out = run("StatusService/GetFarmStatus", json!({"name": FARM})).await;
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
-    assert!(text.contains("PRESENCE_STATE_ONLINE"), "{text}{}", String::from_utf8_lossy(&out.stderr));
+    assert!(
+        text.contains("PRESENCE_STATE_ONLINE"),
+        "{text}{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
     let id = stack.first_feeder().await.unwrap();
     let name = format!("{FARM}/feeders/{id}");
-    let out = run("FeederService/FeedNow", json!({"name": name, "portionMg": 100, "requestId": request_id()})).await;
+    let out = run(
+        "FeederService/FeedNow",
+        json!({"name": name, "portionMg": 100, "requestId": request_id()}),
+    )
+    .await;
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
-    assert!(text.contains("COMMAND_STATE_APPLIED"), "{text}{}", String::from_utf8_lossy(&out.stderr));
-    let out = run("FeederService/FeedNow", json!({"name": name, "portionMg": -1, "requestId": request_id()})).await;
+    assert!(
+        text.contains("COMMAND_STATE_APPLIED"),
+        "{text}{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    let out = run(
+        "FeederService/FeedNow",
+        json!({"name": name, "portionMg": -1, "requestId": request_id()}),
+    )
+    .await;
     let text = String::from_utf8_lossy(&out.stderr).into_owned();
     assert!(text.contains("invalid_argument") && text.contains("portion_mg"), "{text}");
     // The farm's own stream is not for browsers.

@@ -168,9 +168,8 @@ async fn p4_the_newer_of_two_sessions_wins_and_the_older_is_told() {
     let mut stack = Stack::builder().start().await.unwrap();
     // A copy of the farm PC: same identity, a disk of its own.
     let copy = stack.dir.path().join("copy");
-    let mut command = tokio::process::Command::new(
-        pasamanos_tests::paths::binary("pasamanos-agent").unwrap(),
-    );
+    let mut command =
+        tokio::process::Command::new(pasamanos_tests::paths::binary("pasamanos-agent").unwrap());
     command.arg("--config").arg(stack.agent_toml()).arg("--data-dir").arg(&copy);
     std::fs::create_dir_all(&copy).unwrap();
     let mut clone = pasamanos_tests::Process::start("clone", &mut command, &copy).unwrap();

@@ -45,8 +45,30 @@ fn must_not(dir: &str, forbidden: &[&str]) -> Vec<String> {
 
 #[test]
 fn imports_point_one_way() {
-    let domain = ["tonic::", "sqlx", "redis::", "SystemTime", "Instant::now", "tokio::", "crate::control", "crate::store", "crate::grpc", "crate::lease", "crate::bus"];
-    let control = ["tonic::", "sqlx", "redis::", "crate::store", "crate::lease", "crate::grpc", "SqliteStore", "RedisLeases", "MemoryLeases"];
+    let domain = [
+        "tonic::",
+        "sqlx",
+        "redis::",
+        "SystemTime",
+        "Instant::now",
+        "tokio::",
+        "crate::control",
+        "crate::store",
+        "crate::grpc",
+        "crate::lease",
+        "crate::bus",
+    ];
+    let control = [
+        "tonic::",
+        "sqlx",
+        "redis::",
+        "crate::store",
+        "crate::lease",
+        "crate::grpc",
+        "SqliteStore",
+        "RedisLeases",
+        "MemoryLeases",
+    ];
     let outside = ["crate::control", "crate::grpc", "crate::startup", "tonic::"];
     let rules: BTreeMap<&str, &[&str]> = BTreeMap::from([
         ("server/src/domain", &domain[..]),
@@ -54,11 +76,17 @@ fn imports_point_one_way() {
         ("server/src/store", &outside[..]),
         ("server/src/lease", &outside[..]),
         ("server/src/bus", &outside[..]),
-        ("server/src/grpc", &["sqlx", "redis::", "crate::store", "crate::lease", "SqliteStore"][..]),
+        (
+            "server/src/grpc",
+            &["sqlx", "redis::", "crate::store", "crate::lease", "SqliteStore"][..],
+        ),
         ("proto/src", &["pasamanos_server", "pasamanos_agent", "SystemTime", "Instant"][..]),
         ("agent/src", &["pasamanos_server", "pasamanos_web_proxy"][..]),
         ("web-proxy/src", &["pasamanos_server", "pasamanos_agent", "pasamanos_proto", "prost"][..]),
-        ("agent/src/driver", &["crate::session", "crate::executor", "crate::journal", "tonic::"][..]),
+        (
+            "agent/src/driver",
+            &["crate::session", "crate::executor", "crate::journal", "tonic::"][..],
+        ),
     ]);
     let broken: Vec<_> = rules.iter().flat_map(|(dir, words)| must_not(dir, words)).collect();
     assert!(broken.is_empty(), "{}", broken.join("\n"));
@@ -70,7 +98,13 @@ fn a_status_is_built_in_one_place() {
     for path in sources(&root().join("server/src")) {
         let allowed = path.ends_with("grpc/status.rs");
         let code = code(&path);
-        let builds = ["Status::new(", "Status::internal(", "Status::invalid_argument(", "Status::unavailable(", "Status::with_error_details"];
+        let builds = [
+            "Status::new(",
+            "Status::internal(",
+            "Status::invalid_argument(",
+            "Status::unavailable(",
+            "Status::with_error_details",
+        ];
         if !allowed && builds.iter().any(|b| code.contains(b)) {
             broken.push(path);
         }
@@ -81,7 +115,8 @@ fn a_status_is_built_in_one_place() {
 #[test]
 fn every_module_says_what_it_is_and_stays_short() {
     let mut broken = Vec::new();
-    for dir in ["proto/src", "server/src", "agent/src", "web-proxy/src", "tests/src", "tests/tests"] {
+    for dir in ["proto/src", "server/src", "agent/src", "web-proxy/src", "tests/src", "tests/tests"]
+    {
         for path in sources(&root().join(dir)) {
             let text = std::fs::read_to_string(&path).unwrap();
             if !text.starts_with("//!") {

@@ -16,6 +16,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::Status;
 
+use crate::frames::Frames;
+
 /// How long an ended answer may take to complete the message that it is in.
 const MESSAGE_GRACE: Duration = Duration::from_secs(1);
 
@@ -142,46 +144,6 @@ where
             Some((inner, _)) => self.status_in_headers && inner.is_end_stream(),
             None => true,
         }
-    }
-}
-
-/// Follows the five-byte prefixes (a flag and a length) through a stream of bytes.
-#[derive(Debug, Default)]
-struct Frames {
-    prefix: [u8; 5],
-    /// How much of the prefix was seen.
-    seen: usize,
-    /// What is left of the message after its prefix.
-    left: usize,
-}
-
-impl Frames {
-    fn between_messages(&self) -> bool {
-        self.seen == 0 && self.left == 0
-    }
-
-    /// Passes over the bytes, or only over those that complete the message; says how many.
-    fn pass(&mut self, bytes: &[u8], rest_of_message: bool) -> usize {
-        let mut at = 0;
-        while at < bytes.len() {
-            if rest_of_message && self.between_messages() {
-                break;
-            }
-            if self.left > 0 {
-                let step = self.left.min(bytes.len() - at);
-                self.left -= step;
-                at += step;
-                continue;
-            }
-            self.prefix[self.seen] = bytes[at];
-            self.seen += 1;
-            at += 1;
-            if let (5, [_, length @ ..]) = (self.seen, self.prefix) {
-                self.seen = 0;
-                self.left = u32::from_be_bytes(length) as usize;
-            }
-        }
-        at
     }
 }
 
@@ -350,21 +312,5 @@ mod tests {
         assert_eq!(last.trailers_ref().unwrap()[Status::GRPC_STATUS], "14");
         assert!(held.is_cancelled());
         assert!(body.is_end_stream());
-    }
-
-    #[test]
-    fn messages_are_followed_however_they_are_cut() {
-        let stream = ["\0\0\0\0\0", MESSAGE, MESSAGE].concat();
-        let ends = [0, 5, 5 + MESSAGE.len(), stream.len()];
-
-        for size in 1..=stream.len() {
-            let (mut frames, mut at) = (Frames::default(), 0);
-            for chunk in stream.as_bytes().chunks(size) {
-                assert_eq!(frames.between_messages(), ends.contains(&at), "{size} {at}");
-                assert_eq!(frames.pass(chunk, false), chunk.len());
-                at += chunk.len();
-            }
-            assert!(frames.between_messages());
-        }
     }
 }

@@ -57,7 +57,9 @@ struct Representation {
 impl Site {
     /// The client that was built into this program, or the stub that says how to build it.
     pub fn embedded() -> Self {
-        let files = Client::iter().filter_map(|path| {
+        // Hidden files are marks of the build, not of the client.
+        let visible = Client::iter().filter(|path| !path.starts_with('.'));
+        let files = visible.filter_map(|path| {
             let file = Client::get(&path)?;
             Some((path.into_owned(), file.data, file.metadata.sha256_hash()))
         });

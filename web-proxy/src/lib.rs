@@ -16,6 +16,7 @@
 //! | [`forward`] | one call: deadline, upstream, what a failure becomes |
 //! | [`question`] | the request's body: what ends it |
 //! | [`answer`] | the answer's body: what ends it, and with which status |
+//! | [`frames`] | where messages begin and end in an answer's bytes |
 //! | [`timeout`] | the `grpc-timeout` header |
 //! | [`upstream`] | connections to the server, and which of them carries a call |
 //! | [`assets`] | the embedded client: encodings, caching, deep links |
@@ -27,6 +28,7 @@ pub mod app;
 pub mod assets;
 pub mod config;
 pub mod forward;
+pub mod frames;
 pub mod headers;
 pub mod io;
 pub mod policy;

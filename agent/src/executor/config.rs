@@ -114,7 +114,7 @@ async fn execute(job: &Job, plan: &Plan, new: &FeederConfig) -> Ended {
             );
         }
     };
-    let shown = readback::whole(job, &plan.reading.config, new).await;
+    let shown = readback::whole(job, &plan.reading.config, new, written == Written::Maybe).await;
     judge(job, plan, written, shown)
 }
 
@@ -140,7 +140,7 @@ async fn hold_for_write(job: &Job) -> Result<(), Verdict> {
 fn judge(job: &Job, plan: &Plan, written: Written, shown: Shown) -> Ended {
     let feeder = job.feeder();
     let field = plan.changed.iter().next().map_or("", pasamanos_proto::model::ConfigField::path);
-    let maybe = written == Written::Maybe && job.cell.traits.dwell > Duration::ZERO;
+    let maybe = written == Written::Maybe;
     match shown {
         Shown::New(config) => Ended::whole(Verdict::applied().config(config)),
         Shown::NewUnproven(config) => Ended::loose(
@@ -149,16 +149,13 @@ fn judge(job: &Job, plan: &Plan, written: Written, shown: Shown) -> Ended {
                 .detail("the value shows, and the PLC does not show that it lives")
                 .config(config),
         ),
-        Shown::Reverted(config) => Ended::whole(
-            Verdict::rejected(Reason::RevertedByPlc).with("field", field).config(config),
-        ),
         Shown::Old(config) if maybe => Ended::loose(
             Verdict::uncertain(Reason::ReadbackNotProven)
                 .with("robot", &job.cell.id)
                 .detail("the write timed out and does not show; it may show later")
                 .config(config),
         ),
-        Shown::Old(config) => Ended::whole(
+        Shown::Old(config) | Shown::Reverted(config) => Ended::whole(
             Verdict::rejected(Reason::RevertedByPlc).with("field", field).config(config),
         ),
         Shown::Other(config) if plan.profile == Profile::Scalar && plan.changed.len() > 1 => Ended {

@@ -90,9 +90,8 @@ async fn begin(job: &mut Job, portion_mg: i32, settling: bool) -> Result<Doubt, 
     let amount_mg = u32::try_from(portion_mg).unwrap_or(0);
     if settling {
         // An older dose of the robot is still being fenced.
-        return Err(NotBegun::Refused(
-            Verdict::rejected(Reason::DoseUnsettled).with("robot", &job.cell.id),
-        ));
+        let verdict = Verdict::rejected(Reason::DoseUnsettled).with("robot", &job.cell.id);
+        return Err(NotBegun::Refused(Box::new(verdict)));
     }
     let ready = wait_until_ready(job, portion_mg).await?;
     let Some(feeder) = job.cell.feeder(job.feeder()).cloned() else {
@@ -121,9 +120,8 @@ fn block(job: &Job, ready: &Ready, outlet: u8, amount_mg: u32) -> Result<SlotBlo
     let expires_at_s = match ready.plc_time_s {
         Some(time) => time.wrapping_add(u32::try_from(left_s).unwrap_or(0)),
         None if job.cell.traits.sequenced => {
-            return Err(NotBegun::Refused(
-                Verdict::rejected(Reason::PlcClockWrong).with("robot", &job.cell.id),
-            ));
+            let verdict = Verdict::rejected(Reason::PlcClockWrong).with("robot", &job.cell.id);
+            return Err(NotBegun::Refused(Box::new(verdict)));
         }
         None => 0,
     };
@@ -141,7 +139,7 @@ fn block(job: &Job, ready: &Ready, outlet: u8, amount_mg: u32) -> Result<SlotBlo
 
 /// Waits, one deep, until nothing of the robot is dosing; to the start limit.
 async fn wait_until_ready(job: &Job, portion_mg: i32) -> Result<Ready, NotBegun> {
-    let refused = |v: Verdict| Err(NotBegun::Refused(v));
+    let refused = |v: Verdict| Err(NotBegun::Refused(Box::new(v)));
     let unreachable = || Verdict::rejected(Reason::PlcUnreachable).with("robot", &job.cell.id);
     let mut unread = None;
     loop {

@@ -80,12 +80,12 @@ async fn watch(job: &Job, code: u32) -> Verdict {
 /// A reset found open: whether it was written is not known, and it is not written again.
 pub(super) async fn recover(job: Job, code: u32) {
     let stands = loop {
-        match job.cell.read_status().await {
-            Ok(snapshot) => break active(&snapshot, code),
-            Err(_) => tokio::select! {
-                () = sleep(LOOK * 5) => {}
-                () = job.context.stop.cancelled() => return,
-            },
+        if let Ok(snapshot) = job.cell.read_status().await {
+            break active(&snapshot, code);
+        }
+        tokio::select! {
+            () = sleep(LOOK * 5) => {}
+            () = job.context.stop.cancelled() => return,
         }
     };
     let verdict = if stands {

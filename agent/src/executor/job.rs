@@ -61,7 +61,7 @@ pub(crate) enum NotBegun {
     /// Its session is over: it is as if it had never come.
     Dropped,
     /// It must end so.
-    Refused(Verdict),
+    Refused(Box<Verdict>),
 }
 
 /// One command on its way.
@@ -157,12 +157,12 @@ impl Job {
                 return Err(NotBegun::Dropped);
             };
             if let Some(verdict) = self.too_late() {
-                return Err(NotBegun::Refused(verdict));
+                return Err(NotBegun::Refused(Box::new(verdict)));
             }
             self.cell.ledger.update(with).await.map_err(|e| {
                 tracing::error!(command = %self.order.command, error = %e, "not begun");
                 let reason = pasamanos_proto::model::Reason::Internal;
-                NotBegun::Refused(Verdict::rejected(reason).detail(e.to_string()))
+                NotBegun::Refused(Box::new(Verdict::rejected(reason).detail(e.to_string())))
             })?;
         }
         self.journaled = true;
@@ -196,7 +196,7 @@ impl Job {
             NotBegun::Dropped => {
                 tracing::info!(command = %self.order.command, "dropped: its session is over");
             }
-            NotBegun::Refused(verdict) => self.refuse(verdict).await,
+            NotBegun::Refused(verdict) => self.refuse(*verdict).await,
         }
     }
 

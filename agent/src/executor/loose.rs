@@ -97,14 +97,14 @@ fn step(
             let verdict = attached(Verdict::rejected(Reason::RevertedByPlc)).with("field", "");
             return Step::Settle { verdict, mixed: false };
         }
-        if cell.traits.dwell.is_zero() {
+        if cell.traits.dwell.is_zero() && loose.recovered {
             let verdict = Verdict { reason: Reason::AgentLost, ..Verdict::expired() };
             return Step::Settle { verdict: verdict.config(config.clone()), mixed: false };
         }
-        return match loose.reported {
-            true => Step::Wait(Loose { newer: None, ..loose }),
-            false => Step::Doubt(attached(Verdict::uncertain(Reason::AgentLost))),
-        };
+        if loose.reported {
+            return Step::Wait(Loose { newer: None, ..loose });
+        }
+        return Step::Doubt(attached(Verdict::uncertain(Reason::AgentLost)));
     }
     if !loose.reported {
         let mixed = cell

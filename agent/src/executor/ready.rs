@@ -32,6 +32,7 @@ impl Refusal {
         Self { reason, metadata: BTreeMap::new() }
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "numbers and names, as they come")]
     fn with(mut self, key: &str, value: impl ToString) -> Self {
         self.metadata.insert(key.into(), value.to_string());
         self

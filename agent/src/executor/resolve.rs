@@ -15,13 +15,14 @@ pub(super) async fn settle(cell: &RobotCell, entry: &Entry, resolution: &pb::Res
     });
     let settled = cell
         .ledger
-        .update(|state, now, changes| match entry.order.action {
-            Action::FeedNow { .. } => state.resolve_dose(name, resolution, &report, now, changes),
-            _ => {
-                changes.push(Change::Resolved(name.clone(), resolution.clone()));
-                if let Some(book) = state.feeders.get_mut(&entry.order.feeder) {
-                    book.loose = book.loose.take().filter(|l| l.order.command != *name);
-                }
+        .update(|state, now, changes| {
+            if let Action::FeedNow { .. } = entry.order.action {
+                state.resolve_dose(name, resolution, &report, now, changes);
+                return;
+            }
+            changes.push(Change::Resolved(name.clone(), resolution.clone()));
+            if let Some(book) = state.feeders.get_mut(&entry.order.feeder) {
+                book.loose = book.loose.take().filter(|l| l.order.command != *name);
             }
         })
         .await;

@@ -84,7 +84,7 @@ pub(super) struct Drive {
     start_before_ms: i64,
     block: SlotBlock,
     sent: bool,
-    fencing: bool,
+    op: SlotOp,
     doubted: bool,
     running: bool,
     written_ms: Option<i64>,
@@ -101,7 +101,7 @@ impl Drive {
             start_before_ms: job.order.start_before_ms,
             block,
             sent: false,
-            fencing: false,
+            op: SlotOp::Dose,
             doubted: false,
             running: false,
             written_ms: None,
@@ -124,7 +124,7 @@ impl Drive {
         Self {
             start_before_ms: job.now_ms(),
             sent: true,
-            fencing: true,
+            op: SlotOp::Nop,
             ..Self::new(job, mine, block, 0)
         }
     }
@@ -139,8 +139,8 @@ impl Drive {
     pub(super) async fn run(&mut self, job: &Job) -> Option<Settled> {
         let mut pause = 50;
         loop {
-            if !self.fencing && (job.too_late().is_some() || job.context.gate.stale()) {
-                self.fencing = true;
+            if self.op == SlotOp::Dose && (job.too_late().is_some() || job.context.gate.stale()) {
+                self.op = SlotOp::Nop;
                 self.written_ms = None;
             }
             if let Some(settled) = self.write(job).await {
@@ -180,13 +180,12 @@ impl Drive {
         if self.running || self.written_ms.is_some_and(|at| now - at < REPEAT_MS) {
             return None;
         }
-        if self.fencing && !self.sent {
+        if self.op == SlotOp::Nop && !self.sent {
             let verdict = job.too_late().unwrap_or_else(Verdict::expired);
             return Some(Settled { unused: true, ..Settled::nothing(verdict) });
         }
         self.written_ms = Some(now);
-        let op = if self.fencing { SlotOp::Nop } else { SlotOp::Dose };
-        match job.cell.submit(&SlotBlock { op, ..self.block }).await {
+        match job.cell.submit(&SlotBlock { op: self.op, ..self.block }).await {
             Ok(()) | Err(DriverError::Ambiguous(_) | DriverError::BadData(_)) => {
                 self.sent = true;
                 crash_point!("agent.dose.submitted");
@@ -291,7 +290,7 @@ fn refused(feeder: &FeederId, job: &Job, reason: u32, name: &str) -> Verdict {
 }
 
 /// A word that no restart and no other command has: the first 32 bits of SHA-256 of the name.
-pub(super) fn token(name: &pasamanos_proto::model::CommandName) -> u32 {
+pub(crate) fn token(name: &pasamanos_proto::model::CommandName) -> u32 {
     use sha2::{Digest as _, Sha256};
     let hash = Sha256::digest(name.to_string());
     u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]])

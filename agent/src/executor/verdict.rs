@@ -61,6 +61,7 @@ impl Verdict {
     }
 
     /// Adds to the metadata.
+    #[allow(clippy::needless_pass_by_value, reason = "numbers and names, as they come")]
     pub(crate) fn with(mut self, key: &str, value: impl ToString) -> Self {
         self.metadata.insert(key.into(), value.to_string());
         self

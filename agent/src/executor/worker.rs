@@ -65,7 +65,7 @@ impl Worker {
     pub(super) async fn run(mut self, open: Vec<Entry>) {
         let recovered = recover::sort(&self.context, &self.cell, open).await;
         self.beside.extend(recovered.others);
-        self.doubt = recovered.dose.map(|d| settle(d));
+        self.doubt = recovered.dose.map(settle);
         let mut epoch = self.context.gate.epoch();
         let stop = self.context.stop.clone();
         loop {

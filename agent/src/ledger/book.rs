@@ -23,6 +23,8 @@ pub(crate) struct Loose {
     pub base: Option<(u32, u32)>,
     /// Whether it was reported as UNCERTAIN; else it was found open after a restart.
     pub reported: bool,
+    /// Found in the journal: what was on an in-process wire is gone.
+    pub recovered: bool,
     /// Whether the values showed already and only the PLC's life must be seen.
     pub unproven: bool,
     /// Since when the values show, monotonic ms, and the alive value then.
@@ -41,6 +43,7 @@ impl Loose {
             epoch,
             base,
             reported: true,
+            recovered: false,
             unproven: false,
             shown: None,
             newer: None,

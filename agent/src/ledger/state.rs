@@ -82,7 +82,8 @@ impl State {
                 if let Some(book) = self.feeders.get_mut(&entry.order.feeder) {
                     let base = entry.slot.map(|s| (s.epoch, s.sequence));
                     let loose = Loose::new(entry.order.clone(), entry.epoch, base);
-                    book.loose = Some(Loose { reported: entry.report.is_some(), ..loose });
+                    let reported = entry.report.is_some();
+                    book.loose = Some(Loose { reported, recovered: true, ..loose });
                 }
             }
             _ => {}

@@ -48,7 +48,7 @@ const WRAP: u64 = 1 << 32;
 fn growth(from: u64, to: u64) -> Option<u64> {
     match to.checked_sub(from) {
         Some(grown) => Some(grown),
-        None if from < WRAP && from >= WRAP / 2 && to < WRAP / 2 => Some(to + WRAP - from),
+        None if (WRAP / 2..WRAP).contains(&from) && to < WRAP / 2 => Some(to + WRAP - from),
         None => None,
     }
 }

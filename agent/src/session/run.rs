@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pasamanos_proto::model::{
-    CommandName, CommandOrder, CommandReport, CommandState, Invalid, duration_from_ms,
-    duration_ms,
+    BodyHash, CommandName, CommandOrder, CommandReport, CommandState, Invalid, Reason,
+    duration_from_ms, duration_ms,
 };
 use pasamanos_proto::pb::{self, connect_request, connect_response};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep, timeout};
 use tokio_stream::StreamExt as _;
 
 use super::records::Shipping;
@@ -56,7 +56,7 @@ impl<'a> Running<'a> {
             shared,
             outbound,
             terms,
-            beat_due: false,
+            beat_due: true,
             beats: 0,
             lived: false,
             reported,
@@ -77,7 +77,8 @@ impl<'a> Running<'a> {
     pub(super) async fn run(&mut self, mut inbound: Inbound) -> End {
         let shared = self.shared;
         let (context, farm) = (&shared.context, &shared.farm);
-        let mut beat = interval(self.terms.interval);
+        // The first heartbeat goes at once: it opens the lease.
+        let mut beat = interval_at(Instant::now() + self.terms.interval, self.terms.interval);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -232,10 +233,12 @@ impl<'a> Running<'a> {
         match response.frame? {
             Frame::HeartbeatAck(_) => self.lived = true,
             Frame::Command(frame) => {
-                let name = frame.command.clone();
-                match CommandOrder::try_from(frame) {
+                match CommandOrder::try_from(frame.clone()) {
                     Ok(order) => self.shared.executor.receive(order, self.terms.epoch).await,
-                    Err(e) => tracing::error!(command = name, error = %e, "a command cannot be read"),
+                    Err(e) => {
+                        tracing::error!(command = frame.command, error = %e, "a command cannot be read");
+                        self.unreadable(&frame, &e);
+                    }
                 }
             }
             Frame::CommandAck(ack) => {
@@ -252,7 +255,7 @@ impl<'a> Running<'a> {
             }
             Frame::Drain(drain) => {
                 let after = duration_ms(drain.reconnect_after.as_ref()).unwrap_or(0).max(0);
-                let after = Duration::from_millis(after.unsigned_abs()).min(Duration::from_secs(60));
+                let after = Duration::from_millis(after.unsigned_abs()).min(Duration::from_mins(1));
                 tracing::info!(after_ms = after.as_millis(), "the server moves this agent");
                 self.drained = Some(Instant::now() + after);
             }
@@ -260,6 +263,24 @@ impl<'a> Running<'a> {
             Frame::Goodbye(_) => {}
         }
         None
+    }
+
+    /// Nothing was done and nothing will be, which needs no journal to be true.
+    fn unreadable(&self, frame: &pb::CommandFrame, why: &Invalid) {
+        let (name, hash) = (frame.command.parse(), BodyHash::try_from(&frame.body_hash[..]));
+        if let (Ok(command), Ok(body_hash)) = (name, hash) {
+            self.shared.context.outbox.push(CommandReport {
+                command,
+                state: CommandState::Rejected,
+                body_hash,
+                reason: Reason::InvalidField,
+                metadata: BTreeMap::new(),
+                detail: why.to_string().chars().take(200).collect(),
+                dispensed: None,
+                config: None,
+                journaled_epoch: self.terms.epoch,
+            });
+        }
     }
 
     async fn command_ack(&mut self, ack: pb::CommandAck) -> Result<(), Invalid> {
@@ -301,6 +322,6 @@ impl<'a> Running<'a> {
 async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
-        None => sleep(Duration::from_secs(3_600)).await,
+        None => sleep(Duration::from_hours(1)).await,
     }
 }

@@ -122,7 +122,7 @@ impl Rig {
 
     /// The next session, not welcomed yet.
     pub(crate) async fn session(&mut self) -> Peer {
-        tokio::time::timeout(Duration::from_secs(600), self.sessions.recv())
+        tokio::time::timeout(Duration::from_mins(10), self.sessions.recv())
             .await
             .expect("a session in time")
             .unwrap()
@@ -173,7 +173,10 @@ impl Rig {
     }
 
     pub(crate) fn update(&mut self, base: &FeederConfig, new: FeederConfig) -> CommandOrder {
-        let fields = base.diff(&new);
+        let mut fields = base.diff(&new);
+        if fields.is_empty() {
+            fields = [pasamanos_proto::model::ConfigField::Portion].into_iter().collect();
+        }
         self.order(FEEDER, Action::UpdateConfig { base: base.into(), new, fields })
     }
 }

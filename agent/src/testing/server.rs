@@ -25,7 +25,7 @@ pub(crate) struct ScriptedServer {
 }
 
 /// Longer than any test waits.
-const PATIENCE: Duration = Duration::from_secs(900);
+const PATIENCE: Duration = Duration::from_mins(15);
 
 impl ScriptedServer {
     pub(crate) fn new() -> Self {

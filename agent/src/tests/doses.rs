@@ -46,7 +46,7 @@ async fn a_late_write_beside_its_repeat_feeds_once() {
     let order = rig.feed(1_000);
     peer.order(&order).await;
     assert_eq!(peer.outcome(&order.command).await.state, CommandState::Applied);
-    peer.play(Duration::from_secs(60)).await;
+    peer.play(Duration::from_mins(1)).await;
     assert_eq!(rig.plc.plc().ran.len(), 1);
     assert!(rig.plc.plc().arrived.len() >= 2, "the late one arrived");
 }
@@ -63,7 +63,7 @@ async fn a_dose_that_was_given_up_is_fenced_and_never_runs() {
     rig.plc.plc().fates = [Fate::Answered].into();
     let end = peer.outcome(&order.command).await;
     assert_eq!((end.state, end.reason), (CommandState::Expired, Reason::StartLimit));
-    peer.play(Duration::from_secs(60)).await;
+    peer.play(Duration::from_mins(1)).await;
     let plc = rig.plc.plc();
     assert_eq!(plc.ran.len(), 0);
     assert!(plc.arrived.iter().any(|b| b.op == SlotOp::Dose), "the late one arrived");
@@ -249,7 +249,7 @@ async fn a_dose_waits_one_deep_for_a_meal_and_no_longer_than_its_limit() {
     let order = rig.feed(1_000);
     peer.order(&order).await;
     assert_eq!(peer.outcome(&order.command).await.state, CommandState::Applied);
-    let long = tokio::time::Instant::now() + Duration::from_secs(60);
+    let long = tokio::time::Instant::now() + Duration::from_mins(1);
     rig.plc.plc().feeder(FEEDER).meal_until = Some(long);
     let order = rig.feed(1_000);
     peer.order(&order).await;

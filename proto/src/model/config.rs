@@ -394,8 +394,7 @@ fn windows(v: &mut Violations, raw: Vec<pb::FeedWindow>) -> Vec<FeedWindow> {
         v.push("windows", format!("must be at most {}, are {}", ranges::WINDOWS, raw.len()));
         return Vec::new();
     }
-    let parsed: Vec<_> =
-        raw.into_iter().enumerate().filter_map(|(i, w)| window(v, i, w)).collect();
+    let parsed: Vec<_> = raw.into_iter().enumerate().filter_map(|(i, w)| window(v, i, w)).collect();
     for (i, a) in parsed.iter().enumerate() {
         if let Some(j) = parsed.iter().skip(i + 1).position(|b| a.overlaps(*b)) {
             v.push(format!("windows[{}]", i + 1 + j), format!("overlaps windows[{i}]"));

@@ -34,8 +34,7 @@ impl Invalid {
         field: impl Into<String>,
         description: impl Into<String>,
     ) -> Self {
-        let violation =
-            Violation { field: field.into(), description: description.into(), reason };
+        let violation = Violation { field: field.into(), description: description.into(), reason };
         Self { violations: vec![violation] }
     }
 

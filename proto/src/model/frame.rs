@@ -1,7 +1,7 @@
 //! The stream's frames, validated on receipt on either side.
 
 use super::{
-    Action, AgentName, BodyHash, CommandName, CommandReport, FeederId, Inventory, Invalid, Note,
+    Action, AgentName, BodyHash, CommandName, CommandReport, FeederId, Invalid, Inventory, Note,
     RecordBatch, RobotId, note,
 };
 use crate::pb;
@@ -84,10 +84,12 @@ pub struct RobotSlot {
 }
 
 impl RobotSlot {
-    /// Whether the journal knows all that this slot has done: nothing to compare, or the two agree.
+    /// Whether the journal knows all that this slot has done: nothing to compare, never used by
+    /// anybody, or the two agree.
     #[must_use]
     pub fn agrees(&self) -> bool {
-        !self.sequenced || self.journal.0 == 0 || self.plc == self.journal
+        let unused = self.journal.0 == 0 && self.plc.1 == 0;
+        !self.sequenced || unused || self.plc == self.journal
     }
 }
 
@@ -98,12 +100,17 @@ impl TryFrom<pb::ConnectRequest> for AgentFrame {
 
     fn try_from(m: pb::ConnectRequest) -> Result<Self, Invalid> {
         use pb::connect_request::Frame;
-        if m.boot_id.is_empty() || m.boot_id.len() > 64 || m.monotonic_ms < 0 || m.epoch < 0 {
+        // Far beyond any uptime, and far from overflow in the sums that it goes into.
+        const MAX_MS: i64 = i64::MAX / 8;
+        let clock = (0..MAX_MS).contains(&m.monotonic_ms);
+        if m.boot_id.is_empty() || m.boot_id.len() > 64 || !clock || m.epoch < 0 {
             return Err(Invalid::field("boot_id", "boot_id, monotonic_ms and epoch are required"));
         }
         let frame = m.frame.ok_or_else(|| Invalid::field("frame", "is required"))?;
         let body = match frame {
-            Frame::Hello(h) => AgentFrameBody::Hello(Box::new(h.try_into().map_err(|e: Invalid| e.under("hello"))?)),
+            Frame::Hello(h) => AgentFrameBody::Hello(Box::new(
+                h.try_into().map_err(|e: Invalid| e.under("hello"))?,
+            )),
             Frame::Heartbeat(h) => AgentFrameBody::Heartbeat(h),
             Frame::Status(s) => AgentFrameBody::Status(s),
             Frame::CommandUpdate(u) => AgentFrameBody::Command(Box::new(
@@ -127,7 +134,10 @@ impl TryFrom<pb::Hello> for Hello {
         if m.commands.len() > MAX_COMMANDS {
             return Err(Invalid::field("commands", format!("must be at most {MAX_COMMANDS}")));
         }
-        if m.agent_version.len() > 64 || journal.incarnation.is_empty() || journal.incarnation.len() > 64 {
+        if m.agent_version.len() > 64
+            || journal.incarnation.is_empty()
+            || journal.incarnation.len() > 64
+        {
             return Err(Invalid::field("journal", "needs an incarnation of at most 64 characters"));
         }
         if journal.last_epoch < 0 || journal.record_high_water < 0 || journal.oldest_record < 0 {
@@ -146,7 +156,11 @@ impl TryFrom<pb::Hello> for Hello {
                 slots,
             },
             inventory: inventory.try_into()?,
-            commands: m.commands.into_iter().map(CommandReport::try_from).collect::<Result<_, _>>()?,
+            commands: m
+                .commands
+                .into_iter()
+                .map(CommandReport::try_from)
+                .collect::<Result<_, _>>()?,
         })
     }
 }

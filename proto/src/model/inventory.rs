@@ -144,8 +144,7 @@ impl Capabilities {
     /// What is true of one field.
     #[must_use]
     pub fn field(&self, field: ConfigField) -> FieldCapability {
-        let absent =
-            FieldCapability { access: FieldAccess::Absent, enforced_by: Enforcer::Nobody };
+        let absent = FieldCapability { access: FieldAccess::Absent, enforced_by: Enforcer::Nobody };
         self.fields.get(&field).copied().unwrap_or(absent)
     }
 }
@@ -271,9 +270,13 @@ impl TryFrom<pb::Inventory> for Inventory {
 
     fn try_from(m: pb::Inventory) -> Result<Self, Invalid> {
         if m.feeders.len().max(m.tanks.len()).max(m.robots.len()) > MAX_FEEDERS {
-            return Err(Invalid::field("inventory", format!("must be at most {MAX_FEEDERS} feeders")));
+            return Err(Invalid::field(
+                "inventory",
+                format!("must be at most {MAX_FEEDERS} feeders"),
+            ));
         }
-        let (mut tanks, mut robots, mut feeders) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let (mut tanks, mut robots, mut feeders) =
+            (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         let twice = |what: &str, id: &str| Invalid::field(what, format!("names {id} twice"));
         let mut out = Self::default();
         for t in m.tanks {
@@ -297,7 +300,10 @@ impl TryFrom<pb::Inventory> for Inventory {
                 return Err(twice("feeders", feeder.id.as_str()));
             }
             if !robots.contains(&feeder.robot) || !tanks.contains(&feeder.tank) {
-                return Err(Invalid::field("feeders", format!("{}: its robot or tank is missing", feeder.id)));
+                return Err(Invalid::field(
+                    "feeders",
+                    format!("{}: its robot or tank is missing", feeder.id),
+                ));
             }
             out.feeders.push(feeder);
         }

@@ -170,20 +170,31 @@ pub struct CommandReport {
 impl TryFrom<pb::CommandUpdate> for CommandReport {
     type Error = Invalid;
 
-    fn try_from(m: pb::CommandUpdate) -> Result<Self, Invalid> {
+    fn try_from(mut m: pb::CommandUpdate) -> Result<Self, Invalid> {
         let state = CommandState::try_from(m.state())?;
         if state == CommandState::Sent {
             return Err(Invalid::field("state", "SENT is the server's word, not the agent's"));
         }
-        let reason = Reason::from_name(&m.reason)
-            .ok_or_else(|| Invalid::field("reason", "is not one that this server knows"))?;
+        // A newer agent's reason must not keep its farm offline: the state is what counts.
+        let reason = Reason::from_name(&m.reason).unwrap_or_else(|| {
+            m.detail = format!("{}: {}", m.reason.chars().take(64).collect::<String>(), m.detail);
+            Reason::Unspecified
+        });
         let dispensed = match (m.dispensed_mg, Basis::from_pb(m.basis())) {
             (Some(mg), Some(basis)) if mg >= 0 => Some((mg, basis)),
             (None, _) => None,
-            _ => return Err(Invalid::field("dispensed_mg", "must not be negative and needs a basis")),
+            _ => {
+                return Err(Invalid::field(
+                    "dispensed_mg",
+                    "must not be negative and needs a basis",
+                ));
+            }
         };
         if state == CommandState::Partial && !dispensed.is_some_and(|(_, b)| b.is_measured()) {
-            return Err(Invalid::field("dispensed_mg", "PARTIAL needs an amount that was measured"));
+            return Err(Invalid::field(
+                "dispensed_mg",
+                "PARTIAL needs an amount that was measured",
+            ));
         }
         if m.detail.len() > 2_000 || m.reason_metadata.len() > 16 {
             return Err(Invalid::field("detail", "is too long"));

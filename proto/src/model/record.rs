@@ -59,7 +59,8 @@ impl TryFrom<pb::Records> for RecordBatch {
             if hash != content_hash(&content) {
                 return Err(Invalid::field("hash", "is not that of the content"));
             }
-            let last = records.last().map_or(r.sequence.saturating_sub(1), |p: &StoredRecord| p.sequence);
+            let last =
+                records.last().map_or(r.sequence.saturating_sub(1), |p: &StoredRecord| p.sequence);
             if r.sequence < 1 || r.sequence.checked_sub(1) != Some(last) {
                 return Err(Invalid::field("sequence", "must be gap-free and begin at 1"));
             }

@@ -18,10 +18,11 @@ pub fn ms_from_duration(d: &Duration) -> Option<i64> {
     d.seconds.checked_mul(1_000)?.checked_add(i64::from(d.nanos) / 1_000_000)
 }
 
-/// An optional duration in whole milliseconds, malformed ones dropped.
+/// An age in whole milliseconds: malformed ones dropped, others taken to be 0 to one year.
 #[must_use]
 pub fn duration_ms(d: Option<&Duration>) -> Option<i64> {
-    d.and_then(ms_from_duration)
+    const YEAR_MS: i64 = 365 * 86_400_000;
+    d.and_then(ms_from_duration).map(|ms| ms.clamp(0, YEAR_MS))
 }
 
 /// A timestamp so many milliseconds after the Unix epoch.

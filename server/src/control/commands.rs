@@ -90,7 +90,10 @@ impl Control {
 
         let view = farm.feeder(&m.target.feeder).ok_or_else(|| Error::not_found(&m.target))?;
         let (action, etag, after) = decide(&farm, &m.target, &view, m.action)?;
-        let agent = pasamanos_proto::model::AgentName::new(m.target.farm.clone(), view.stored.agent.clone());
+        let agent = pasamanos_proto::model::AgentName::new(
+            m.target.farm.clone(),
+            view.stored.agent.clone(),
+        );
         let pass = self.gate(&agent, action.kind()).await?;
         if m.validate_only {
             return Ok(farm.read(|s, now| Answer {
@@ -144,7 +147,14 @@ impl Control {
                 farm_.update(|s, _| s.put_command(Progress::stored(command.clone())));
             }
             if let Some(agent) = agent {
-                this.bus.ring(&pasamanos_proto::model::AgentName::new(farm_.id.clone(), agent));
+                let agent = pasamanos_proto::model::AgentName::new(farm_.id.clone(), agent);
+                let epoch = accepted.first().map_or(0, |c| c.epoch);
+                // Its stream ended between gate and commit: its end did not see these.
+                if this.registry.is_live(&agent, epoch) {
+                    this.bus.ring(&agent);
+                } else {
+                    this.doubt_orphans(&farm_, &accepted).await;
+                }
             }
             Ok(accepted)
         });

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pasamanos_proto::model::{
-    AgentId, AgentName, CommandState, FarmId, FeederId, RequestId, RobotId, TankId, duration_ms,
+    ActionKind, AgentId, AgentName, CommandName, CommandState, FarmId, FeederId, RequestId,
+    RobotId, TankId, duration_ms,
 };
 use pasamanos_proto::pb;
 use pasamanos_proto::pb::PresenceState;
@@ -138,7 +139,15 @@ impl Farms {
         let farm = self.get(id).await?;
         let stored = self.store.farm(id).await.map_err(store_error)?;
         let stored = stored.ok_or_else(|| Error::not_found(id.name()))?;
+        let here: Vec<_> = stored.unsettled.iter().map(|c| c.name.request).collect();
         farm.update(|s, now| s.load(stored, now));
+        // What is live as unsettled and was settled in the store meanwhile is read anew.
+        let live = farm.unsettled(|_| true);
+        for name in live.into_iter().filter(|n| !here.contains(&n.request)) {
+            if let Some(command) = self.store.command(&name).await.map_err(store_error)? {
+                farm.update(|s, _| s.put_command(Progress::stored(command)));
+            }
+        }
         Ok(farm)
     }
 }
@@ -216,6 +225,14 @@ impl Farm {
         self.changed.subscribe()
     }
 
+    /// Live commands that count as unsettled, of the agents that are asked for.
+    pub(super) fn unsettled(&self, of: impl Fn(&AgentId) -> bool) -> Vec<CommandName> {
+        let state = self.lock();
+        let commands = state.commands.values().map(|c| &c.value.command);
+        let open = commands.filter(|c| super::view::is_unsettled(c) && of(&c.agent));
+        open.map(|c| c.name.clone()).collect()
+    }
+
     /// A feeder as it is stored.
     pub(super) fn feeder(&self, id: &FeederId) -> Option<FeederView> {
         self.lock().feeders.get(id).map(|f| f.value.clone())
@@ -273,13 +290,11 @@ impl State {
             view.changed = changed;
             view.value.stored = robot;
         }
+        for command in stored.unsettled {
+            self.put_command(Progress::stored(command));
+        }
         for feeder in stored.feeders {
-            let view = self.feeders.entry(feeder.id.clone()).or_insert_with(|| Stamped {
-                changed,
-                value: FeederView { stored: feeder.clone(), status: None, last_dose: None },
-            });
-            view.changed = changed;
-            view.value.stored = feeder;
+            self.put_feeder(feeder);
         }
         for dose in stored.last_doses {
             let id = dose.feeder.rsplit('/').next().and_then(|id| id.parse().ok());
@@ -287,47 +302,70 @@ impl State {
                 view.value.last_dose = Some(dose);
             }
         }
-        for command in stored.unsettled {
-            self.put_command(Progress::stored(command));
-        }
     }
 
-    /// Takes over a feeder as it is stored.
-    pub fn put_feeder(&mut self, feeder: StoredFeeder) {
+    /// Takes over a feeder as it is stored, unless a newer version of its config is known.
+    pub fn put_feeder(&mut self, mut feeder: StoredFeeder) {
         let changed = self.stamp();
-        if let Some(view) = self.feeders.get_mut(&feeder.id) {
+        let id = feeder.id.clone();
+        if let Some(view) = self.feeders.get_mut(&id) {
+            let number = |f: &StoredFeeder| f.version.as_ref().map_or(0, |v| v.number);
+            if number(&view.value.stored) > number(&feeder) {
+                feeder.version.clone_from(&view.value.stored.version);
+            }
             view.changed = changed;
             view.value.stored = feeder;
+        } else {
+            let value = FeederView { stored: feeder, status: None, last_dose: None };
+            self.feeders.insert(id.clone(), Stamped { changed, value });
         }
+        self.mark_pending(&id);
     }
 
-    /// Takes over a command; progress never takes back what is stored.
-    pub fn put_command(&mut self, progress: Progress) {
-        use pasamanos_proto::model::ActionKind;
+    /// Takes over a command. Older knowledge never replaces newer: progress no end, and doubt no
+    /// known end; a person's settlement, once there, stays.
+    pub fn put_command(&mut self, mut progress: Progress) {
         let id = progress.command.name.request;
-        let is_config = progress.command.action.kind() == ActionKind::UpdateConfig;
-        if let Some(known) = self.commands.get(&id) {
-            let (old, new) = (known.value.state, progress.state);
-            if old.is_terminal() && !new.is_terminal() || old == new && known.value.command == progress.command {
+        if let Some(known) = self.commands.get(&id).map(|c| &c.value) {
+            let (old, new) = (known.state, progress.state);
+            let takes_back = old.is_terminal() && !new.is_terminal()
+                || old.is_terminal() && old != new && new == CommandState::Uncertain;
+            if progress.command.resolution.is_none() {
+                progress.command.resolution.clone_from(&known.command.resolution);
+            }
+            if takes_back {
+                let (state, resolution) = (known.state, progress.command.resolution.take());
+                progress = Progress { command: known.command.clone(), state };
+                progress.command.resolution = resolution.or(progress.command.resolution);
+            }
+            if known.state == progress.state && known.command == progress.command {
                 return;
             }
         }
         let changed = self.stamp();
         let feeder = progress.command.feeder.clone();
-        let settled = progress.command.state != CommandState::Accepted;
         self.commands.insert(id, Stamped { changed, value: progress });
+        self.mark_pending(&feeder);
         if let Some(view) = self.feeders.get_mut(&feeder) {
-            if is_config && !settled {
-                view.value.stored.pending = Some(id);
-            } else if is_config && view.value.stored.pending == Some(id) {
-                view.value.stored.pending = None;
-            }
             view.changed = changed;
             if let Some(robot) = self.robots.get_mut(&view.value.stored.robot) {
                 robot.changed = changed;
             }
         }
         self.forget_old_commands();
+    }
+
+    /// A feeder's pending command is the one that the live commands say.
+    fn mark_pending(&mut self, feeder: &FeederId) {
+        let pending = self.commands.values().map(|c| &c.value.command).find(|c| {
+            c.feeder == *feeder
+                && c.action.kind() == ActionKind::UpdateConfig
+                && super::view::is_unsettled(c)
+        });
+        let pending = pending.map(|c| c.name.request);
+        if let Some(view) = self.feeders.get_mut(feeder) {
+            view.value.stored.pending = pending;
+        }
     }
 
     fn forget_old_commands(&mut self) {
@@ -353,7 +391,10 @@ impl State {
         for dose in doses {
             let changed = self.stamp();
             let id = dose.feeder.rsplit('/').next().and_then(|id| id.parse().ok());
-            if let Some(view) = id.and_then(|id: FeederId| self.feeders.get_mut(&id)) {
+            // A meal that did not happen is history, not the last meal.
+            let fell = dose.outcome() != pb::DoseOutcome::Skipped;
+            let view = id.and_then(|id: FeederId| self.feeders.get_mut(&id));
+            if let Some(view) = view.filter(|_| fell) {
                 view.value.last_dose = Some(dose.clone());
                 view.changed = changed;
             }
@@ -403,13 +444,12 @@ impl State {
     }
 
     /// Takes over a status report that counts as heard at `heard_ms`.
-    pub fn put_report(&mut self, report: pb::StatusReport, heard_ms: i64) {
+    pub fn put_report(&mut self, agent: &AgentId, report: pb::StatusReport, heard_ms: i64) {
         let changed = self.stamp();
+        // A farm's agents speak each of their own: a copied tag map must not speak for another.
         for r in report.robots {
-            let Some(view) = r.robot.parse().ok().and_then(|id: RobotId| self.robots.get_mut(&id))
-            else {
-                continue;
-            };
+            let view = r.robot.parse().ok().and_then(|id: RobotId| self.robots.get_mut(&id));
+            let Some(view) = view.filter(|v| v.value.stored.agent == *agent) else { continue };
             let up = r.link() == pb::LinkState::Up;
             view.value.link_since_ms = heard_ms - duration_ms(r.link_age.as_ref()).unwrap_or(0);
             if up {
@@ -420,21 +460,19 @@ impl State {
             view.changed = changed;
         }
         for t in report.tanks {
-            let Some(view) = t.tank.parse().ok().and_then(|id: TankId| self.tanks.get_mut(&id))
-            else {
-                continue;
-            };
+            let Ok(id) = t.tank.parse::<TankId>() else { continue };
+            let mut feeders = self.feeders.values().map(|f| &f.value.stored);
+            let own = feeders.any(|f| f.tank == id && f.agent == *agent);
+            let Some(view) = self.tanks.get_mut(&id).filter(|_| own) else { continue };
             // One reading a kind; a farm cannot make us hold more.
             let readings = t.readings.into_iter().take(16);
             let observed = |r: &pb::Reading| heard_ms - duration_ms(r.age.as_ref()).unwrap_or(0);
-            view.value.readings = readings.map(|r| (r.clone(), observed(&r))).collect();
+            view.value.readings = readings.map(|r| (r, observed(&r))).collect();
             view.changed = changed;
         }
         for f in report.feeders {
-            let Some(view) = f.feeder.parse().ok().and_then(|id: FeederId| self.feeders.get_mut(&id))
-            else {
-                continue;
-            };
+            let view = f.feeder.parse().ok().and_then(|id: FeederId| self.feeders.get_mut(&id));
+            let Some(view) = view.filter(|v| v.value.stored.agent == *agent) else { continue };
             if let Some(status) = f.status {
                 view.value.status = Some(status);
                 view.changed = changed;
@@ -443,18 +481,20 @@ impl State {
     }
 
     /// Takes over how fresh an agent's robots are; stamps those whose freshness or link changed.
-    pub fn put_freshness(&mut self, robots: &[pb::RobotFreshness], heard_ms: i64) {
+    pub fn put_freshness(&mut self, agent: &AgentId, robots: &[pb::RobotFreshness], heard_ms: i64) {
+        let changed = self.stamp();
         for r in robots {
             let Ok(id) = r.robot.parse::<RobotId>() else { continue };
-            let Some(view) = self.robots.get_mut(&id) else { continue };
+            let view = self.robots.get_mut(&id);
+            let Some(view) = view.filter(|v| v.value.stored.agent == *agent) else { continue };
             let read = duration_ms(r.last_good_read_age.as_ref()).map(|age| heard_ms - age);
             view.value.read_ms = read.or(view.value.read_ms);
-            if let Some(report) = &mut view.value.report {
-                if report.link != r.link {
-                    report.link = r.link;
-                    view.value.link_since_ms = heard_ms;
-                    view.value.fresh = !view.value.fresh;
-                }
+            if let Some(report) = &mut view.value.report
+                && report.link != r.link
+            {
+                report.link = r.link;
+                view.value.link_since_ms = heard_ms;
+                view.changed = changed;
             }
         }
         self.refresh(heard_ms);

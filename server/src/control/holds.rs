@@ -58,18 +58,47 @@ impl Control {
             if m.validate_only {
                 continue;
             }
-            let now = self.clock.wall_ms();
-            let command = |(view, feeder): (&FeederView, &FeederName)| {
-                let name = CommandName::new(farm.id.clone(), m.request.child(feeder));
-                hold_of(name, view, pass.clone(), &caller, m.note.as_str(), now)
-            };
-            let commands: Vec<_> = views.iter().zip(&names).map(command).collect();
-            let followers: Vec<_> =
-                commands.iter().map(|c| self.outcomes.follow(&c.name)).collect();
-            match self.accept(&farm, commands, &caller.request_hash).await {
-                Ok(accepted) => followed.extend(followers.into_iter().zip(accepted)),
-                Err(e) => response.not_held.extend(names.iter().map(|n| not_held(n, e.reason))),
+            let mut open: Vec<_> = views.iter().zip(&names).collect();
+            // A repetition of this very request may accept some of them at the same moment: those
+            // are followed, and the rest is asked again.
+            for _ in 0..3 {
+                let now = self.clock.wall_ms();
+                let command = |(view, feeder): &(&FeederView, &FeederName)| {
+                    let name = CommandName::new(farm.id.clone(), m.request.child(feeder));
+                    hold_of(name, view, pass.clone(), &caller, m.note.as_str(), now)
+                };
+                let commands: Vec<_> = open.iter().map(command).collect();
+                let followers: Vec<_> =
+                    commands.iter().map(|c| self.outcomes.follow(&c.name)).collect();
+                match self.accept(&farm, commands, &caller.request_hash).await {
+                    Ok(accepted) if accepted.len() == open.len() => {
+                        followed.extend(followers.into_iter().zip(accepted));
+                        open.clear();
+                    }
+                    Ok(_) => {
+                        let mut rest = Vec::new();
+                        for (one, follower) in open.drain(..).zip(followers) {
+                            let name = CommandName::new(farm.id.clone(), m.request.child(one.1));
+                            match self.store.command(&name).await.map_err(store_error)? {
+                                Some(known) => followed.push((follower, known)),
+                                None => rest.push(one),
+                            }
+                        }
+                        open = rest;
+                    }
+                    Err(e) => {
+                        response
+                            .not_held
+                            .extend(open.drain(..).map(|(_, n)| not_held(n, e.reason)));
+                    }
+                }
+                if open.is_empty() {
+                    break;
+                }
             }
+            response
+                .not_held
+                .extend(open.iter().map(|(_, n)| not_held(n, Reason::AcceptanceUnknown)));
         }
         for (mut follower, command) in followed {
             let name = command.name.clone();
@@ -78,7 +107,9 @@ impl Control {
             let held = match self.follow(&farm, progress.clone(), &mut follower, due).await {
                 Ok(answer) => answer.command,
                 Err(_) => farm
-                    .read(|s, _| s.commands.get(&name.request).map(|c| super::view::command(&c.value)))
+                    .read(|s, _| {
+                        s.commands.get(&name.request).map(|c| super::view::command(&c.value))
+                    })
                     .or_else(|| Some(super::view::command(&progress))),
             };
             response.held.extend(held);

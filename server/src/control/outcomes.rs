@@ -36,6 +36,11 @@ impl Outcomes {
         Follower { outcomes: self, name: name.clone(), receiver: Some(sender.subscribe()) }
     }
 
+    /// Whether somebody is accepting or awaiting this command right now.
+    pub fn is_followed(&self, name: &CommandName) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(name)
+    }
+
     /// Tells whoever waits.
     pub fn publish(&self, progress: &Progress) {
         let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -4,6 +4,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt as _};
 use pasamanos_proto::model::AgentName;
 use pasamanos_proto::pb::PresenceState;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -21,6 +22,8 @@ impl Control {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut reachable = true;
+        // Leases outlive a restart of ours: who has one is online before its agent calls again.
+        let mut unread = self.agents();
         loop {
             tokio::select! {
                 () = self.stopping.cancelled() => return,
@@ -36,7 +39,17 @@ impl Control {
             if now_reachable != reachable {
                 reachable = now_reachable;
                 self.leases_reachable.store(reachable, Ordering::Relaxed);
-                self.store_reachable(reachable).await;
+                if reachable {
+                    tracing::info!("the lease store answers again");
+                } else {
+                    tracing::warn!(
+                        "the lease store cannot be asked: changes are refused, reads go on"
+                    );
+                }
+                unread = self.agents();
+            }
+            if !unread.is_empty() {
+                unread = self.store_reachable(reachable, unread).await;
             }
             self.silence();
             let now = self.clock.monotonic_ms();
@@ -54,52 +67,61 @@ impl Control {
         }
     }
 
-    async fn store_reachable(&self, reachable: bool) {
-        if !reachable {
-            tracing::warn!("the lease store cannot be asked: changes are refused, reads go on");
-        } else {
-            tracing::info!("the lease store answers again");
-        }
-        for farm in self.farms.all() {
-            for agent in agents(&farm) {
-                self.presence_after_outage(&farm, &agent, reachable).await;
+    /// Every agent's presence after the lease store went away, came back, or was first asked.
+    /// Answers those whose lease could not be read.
+    async fn store_reachable(&self, reachable: bool, agents: Vec<AgentName>) -> Vec<AgentName> {
+        let reads = agents.into_iter().map(|agent| async {
+            if !reachable {
+                return (agent, Some(PresenceState::Unknown));
+            }
+            let presence = match timeout(PATIENCE, self.leases.read(&agent)).await {
+                Ok(Ok(Some(_))) => Some(PresenceState::Online),
+                // A flushed store: online again at the next frame, if there is one.
+                Ok(Ok(None)) => Some(PresenceState::Offline),
+                _ => None,
+            };
+            (agent, presence)
+        });
+        let read = stream::iter(reads).buffer_unordered(64).collect::<Vec<_>>().await;
+        let mut again = Vec::new();
+        for (agent, presence) in read {
+            let Some(presence) = presence else {
+                again.push(agent);
+                continue;
+            };
+            if let Some(farm) = self.farms.loaded(&agent.farm) {
+                farm.update(|s, now| s.put_presence(&agent, presence, now));
             }
         }
+        again
     }
 
-    async fn presence_after_outage(&self, farm: &Farm, agent: &AgentName, reachable: bool) {
-        let never = farm.read(|s, _| {
-            s.agents.get(&agent.agent).is_none_or(|a| a.value.presence == PresenceState::NeverSeen)
-        });
-        if never {
-            return;
-        }
-        let presence = match reachable {
-            false => PresenceState::Unknown,
-            true => match self.leases.read(agent).await {
-                Ok(Some(_)) => PresenceState::Online,
-                // A flushed store: online again at the next frame, if there is one.
-                Ok(None) => PresenceState::Offline,
-                Err(_) => PresenceState::Unknown,
-            },
+    /// Every agent that was ever seen.
+    fn agents(&self) -> Vec<AgentName> {
+        let of = |farm: &Farm| {
+            farm.read(|s, _| {
+                let seen =
+                    s.agents.iter().filter(|(_, a)| a.value.presence != PresenceState::NeverSeen);
+                seen.map(|(id, _)| AgentName::new(farm.id.clone(), id.clone())).collect::<Vec<_>>()
+            })
         };
-        farm.update(|s, now| s.put_presence(agent, presence, now));
+        self.farms.all().iter().flat_map(|farm| of(farm)).collect()
     }
 
     /// The key is necessary, not sufficient: a session that was silent for the lease time by our own
     /// clock is offline, whatever the lease store's clock says.
     fn silence(&self) {
         for (agent, age) in self.registry.ages(self.clock.monotonic_ms()) {
-            if age >= self.timing.lease_ttl {
-                if let Some(farm) = self.farms.loaded(&agent.farm) {
-                    farm.update(|s, now| {
-                        let online = |p| matches!(p, PresenceState::Online);
-                        let is = s.agents.get(&agent.agent).map(|a| a.value.presence);
-                        if is.is_some_and(online) {
-                            s.put_presence(&agent, PresenceState::Offline, now);
-                        }
-                    });
-                }
+            if age >= self.timing.lease_ttl
+                && let Some(farm) = self.farms.loaded(&agent.farm)
+            {
+                farm.update(|s, now| {
+                    let online = |p| matches!(p, PresenceState::Online);
+                    let is = s.agents.get(&agent.agent).map(|a| a.value.presence);
+                    if is.is_some_and(online) {
+                        s.put_presence(&agent, PresenceState::Offline, now);
+                    }
+                });
             }
         }
     }
@@ -111,8 +133,4 @@ impl Control {
             Err(e) => tracing::warn!(%agent, error = %e, "presence not shown"),
         }
     }
-}
-
-fn agents(farm: &Farm) -> Vec<AgentName> {
-    farm.read(|s, _| s.agents.keys().map(|a| AgentName::new(farm.id.clone(), a.clone())).collect())
 }

@@ -1,7 +1,7 @@
 //! Which agent's session this replica holds, and how long ago it was heard. Sessions of one agent
 //! are ordered by epoch: a lower one never replaces a higher one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -39,7 +39,24 @@ struct Entry {
     holder: Holder,
     heard: Heard,
     to_session: Option<mpsc::Sender<ToSession>>,
+    /// When living sessions were taken over, ms; the last few.
+    takeovers: VecDeque<i64>,
 }
+
+/// What became of opening a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// It is the agent's current session.
+    Current,
+    /// It is, and three living sessions were taken over within a minute: two machines use one
+    /// identity.
+    Duplicate,
+    /// A session of a higher epoch is here already.
+    Superseded,
+}
+
+/// Takeovers of living sessions within a minute that mean two machines.
+const DUPLICATE: usize = 3;
 
 /// The sessions of this replica.
 #[derive(Default)]
@@ -50,8 +67,7 @@ impl Registry {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a session the agent's current one, telling the one before. `false` if a session of a
-    /// higher epoch is here already.
+    /// Makes a session the agent's current one, telling the one before.
     #[must_use]
     pub fn open(
         &self,
@@ -59,19 +75,35 @@ impl Registry {
         holder: Holder,
         heard: Heard,
         to_session: mpsc::Sender<ToSession>,
-    ) -> bool {
+        now_ms: i64,
+    ) -> Opening {
         let mut map = self.lock();
         if map.get(agent).is_some_and(|e| e.holder.epoch >= holder.epoch) {
-            return false;
+            return Opening::Superseded;
         }
-        let entry = Entry { holder, heard, to_session: Some(to_session) };
-        if let Some(old) = map.insert(agent.clone(), entry) {
-            if let Some(old) = old.to_session {
+        let mut takeovers = VecDeque::new();
+        if let Some(old) = map.remove(agent) {
+            takeovers = old.takeovers;
+            if let Some(to_old) = old.to_session {
+                takeovers.push_back(now_ms);
                 // Full means that it has something to read already, and it checks at every turn.
-                let _ = old.try_send(ToSession::Superseded);
+                let _ = to_old.try_send(ToSession::Superseded);
             }
         }
-        true
+        takeovers.retain(|at| now_ms - at < 60_000);
+        while takeovers.len() > DUPLICATE {
+            takeovers.pop_front();
+        }
+        let duplicate = takeovers.len() == DUPLICATE;
+        let entry = Entry { holder, heard, to_session: Some(to_session), takeovers };
+        map.insert(agent.clone(), entry);
+        if duplicate { Opening::Duplicate } else { Opening::Current }
+    }
+
+    /// Whether this session's stream lives here.
+    pub fn is_live(&self, agent: &AgentName, epoch: i64) -> bool {
+        let map = self.lock();
+        map.get(agent).is_some_and(|e| e.holder.epoch == epoch && e.to_session.is_some())
     }
 
     /// Counts a frame of a session; answers when it counts as heard, `None` if another session is

@@ -8,23 +8,29 @@ use pasamanos_proto::model::{
 use pasamanos_proto::pb;
 
 use super::commands::{Answer, Caller};
-use super::farms::store_error;
+use super::farms::{Farm, store_error};
 use super::outcomes::Progress;
 use super::{Control, ToSession, view};
-use crate::domain::Error;
-use crate::domain::ports::{NewResolution, Page, Resolved};
+use crate::domain::ports::{NewResolution, Page, Resolved, StoredCommand};
+use crate::domain::{Error, ErrorKind};
 
 impl Control {
-    /// One command, with its progress if it is live.
+    /// One command, with its progress if it has no end yet.
     pub async fn command(&self, name: &CommandName) -> Result<pb::Command, Error> {
         let farm = self.farms.get(&name.farm).await?;
-        let live = farm.read(|s, _| s.commands.get(&name.request).map(|c| c.value.clone()));
-        if let Some(live) = live {
-            return Ok(view::command(&live));
-        }
-        let stored = self.store.command(name).await.map_err(store_error)?;
-        let stored = stored.ok_or_else(|| Error::not_found(name))?;
-        Ok(view::command(&Progress::stored(stored)))
+        // Asked before the store: a request that is inside now may be accepted any moment.
+        let inside = self.outcomes.is_followed(name);
+        let stored = match self.store.command(name).await.map_err(store_error)? {
+            Some(stored) => stored,
+            None if inside => {
+                let text = "the command is being accepted just now: ask again";
+                return Err(Error::unavailable(Reason::AcceptanceUnknown, text)
+                    .with("command", name)
+                    .retry_after(std::time::Duration::from_secs(1)));
+            }
+            None => return Err(Error::not_found(name)),
+        };
+        Ok(view::command(&with_progress(&farm, stored)))
     }
 
     /// A farm's commands, newest first.
@@ -36,10 +42,7 @@ impl Control {
     ) -> Result<Page<pb::Command>, Error> {
         let live = self.farms.get(farm).await?;
         let stored = self.store.commands(farm, feeder, page).await.map_err(store_error)?;
-        let items = stored.items.into_iter().map(|c| {
-            let newer = live.read(|s, _| s.commands.get(&c.name.request).map(|l| l.value.clone()));
-            view::command(&newer.unwrap_or_else(|| Progress::stored(c)))
-        });
+        let items = stored.items.into_iter().map(|c| view::command(&with_progress(&live, c)));
         Ok(Page { items: items.collect(), next: stored.next })
     }
 
@@ -95,13 +98,23 @@ impl Control {
             match task.await.map_err(Error::internal)?.map_err(store_error)? {
                 Resolved::Done(command) => Some(*command),
                 Resolved::NotInDoubt(c) => return Err(not_in_doubt(&c.name, c.state)),
+                Resolved::Reused(c) => {
+                    let text = "this request_id stands for another settlement: make a new UUID";
+                    return Err(Error::new(
+                        ErrorKind::AlreadyExists,
+                        Reason::RequestIdReused,
+                        text,
+                    )
+                    .with("command", &c.name));
+                }
             }
         };
         if let Some(command) = &command {
             let progress = Progress::stored(command.clone());
             farm.update(|s, _| s.put_command(progress.clone()));
             self.outcomes.publish(&progress);
-            let agent = pasamanos_proto::model::AgentName::new(farm.id.clone(), command.agent.clone());
+            let agent =
+                pasamanos_proto::model::AgentName::new(farm.id.clone(), command.agent.clone());
             // Not told now, it is told after the next Welcome.
             self.registry.tell(&agent, ToSession::Resolved(Box::new(command.clone())));
         }
@@ -116,9 +129,20 @@ impl Control {
     }
 }
 
+/// The store has the last word; what is live adds only SENT and EXECUTING.
+fn with_progress(farm: &Farm, stored: StoredCommand) -> Progress {
+    let live = farm.read(|s, _| s.commands.get(&stored.name.request).map(|c| c.value.state));
+    let mut progress = Progress::stored(stored);
+    if let Some(state) = live.filter(|s| !s.is_terminal() && !progress.state.is_terminal()) {
+        progress.state = state;
+    }
+    progress
+}
+
 fn not_in_doubt(name: &CommandName, state: pasamanos_proto::model::CommandState) -> Error {
     let text = "this command is not in doubt, or was settled already: read it again";
-    Error::precondition(Reason::NotInDoubt, text)
-        .with("command", name)
-        .with("state", pb::CommandState::from(state).as_str_name().trim_start_matches("COMMAND_STATE_"))
+    Error::precondition(Reason::NotInDoubt, text).with("command", name).with(
+        "state",
+        pb::CommandState::from(state).as_str_name().trim_start_matches("COMMAND_STATE_"),
+    )
 }

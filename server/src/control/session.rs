@@ -1,28 +1,33 @@
 //! One agent's session, from hello to end. One task owns it: it reads frames, renews the lease,
 //! sends commands from the outbox, and stores what the agent reports, in the agent's order.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
+use pasamanos_proto::PROTOCOL_VERSION;
 use pasamanos_proto::model::{
     AgentFrame, AgentFrameBody, AgentName, Hello, Invalid, Reason, duration_from_ms,
     timestamp_from_ms,
 };
 use pasamanos_proto::pb::{self, PresenceState, connect_response::Frame};
-use pasamanos_proto::PROTOCOL_VERSION;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::outcomes::Progress;
-use super::registry::ToSession;
+use super::registry::{Opening, ToSession};
 use super::session_io::Session;
 use super::{Control, short_id};
 use crate::domain::liveness::Heard;
-use crate::domain::ports::{Holder, OpenError, OpenSession, SessionOpened, StoreError};
+use crate::domain::ports::{
+    Holder, OpenError, OpenSession, SessionOpened, StoreError, StoredCommand,
+};
 
 /// The hello must come within this.
 const HELLO_PATIENCE: Duration = Duration::from_secs(5);
+/// An end that could not be stored is tried again this often.
+const CLOSE_AGAIN: Duration = Duration::from_secs(2);
 
 /// How a session ended, for the stream and the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +59,9 @@ pub enum SessionError {
     /// The agent does not read its stream.
     #[error("the agent does not read its stream")]
     SlowReader,
+    /// A fault of ours; it is in the log.
+    #[error("something went wrong on our side")]
+    Panicked,
     /// More reports than can be kept while the database is away.
     #[error("the database cannot be asked")]
     Unavailable,
@@ -101,15 +109,28 @@ impl Control {
         };
         let (to_session, words) = mpsc::channel::<ToSession>(16);
         let doorbell = self.bus.subscribe(&agent);
-        if !self.registry.open(&agent, holder.clone(), heard, to_session) {
-            dismiss(&to_agent, Reason::SessionSuperseded, &agent).await;
-            return Ok(SessionEnd::Superseded);
+        let opening = self.registry.open(&agent, holder.clone(), heard, to_session, received_ms);
+        match opening {
+            Opening::Current => {}
+            Opening::Duplicate => {
+                tracing::error!(%agent, "alarm: DUPLICATE_AGENT: two machines use one identity");
+                self.problem(&agent, Reason::DuplicateAgent).await;
+            }
+            Opening::Superseded => {
+                dismiss(&to_agent, Reason::SessionSuperseded, &agent).await;
+                return Ok(SessionEnd::Superseded);
+            }
         }
         tracing::info!(%agent, epoch = opened.epoch, version = hello.agent_version, "session opened");
 
         let welcome = self.welcome(&opened);
         let session = Session::new(self.clone(), agent.clone(), holder, to_agent);
-        let end = session.run(welcome, &opened, &hello, frames, words, doorbell).await;
+        let run = session.run(welcome, &opened, &hello, frames, words, doorbell);
+        // Whatever happens in it, the session's end is recorded.
+        let end = AssertUnwindSafe(run).catch_unwind().await.unwrap_or_else(|_| {
+            tracing::error!(%agent, epoch = opened.epoch, "the session panicked");
+            Err(SessionError::Panicked)
+        });
         self.end(&agent, opened.epoch).await;
         match &end {
             Ok(end) => tracing::info!(%agent, epoch = opened.epoch, ?end, "session ended"),
@@ -156,7 +177,11 @@ impl Control {
                     }
                 });
             }
-            Err(e) => tracing::warn!(agent = %hello.agent, error = %e, "farm not reloaded"),
+            Err(e) => {
+                // What is live would be older than the session: better none.
+                tracing::warn!(agent = %hello.agent, error = %e, "farm not reloaded");
+                return Err(SessionError::Unavailable);
+            }
         }
         for command in &opened.settled {
             self.outcomes.publish(&Progress::stored(command.clone()));
@@ -179,21 +204,53 @@ impl Control {
         }
     }
 
-    /// The stream is over: what it left open is in doubt now.
-    async fn end(&self, agent: &AgentName, epoch: i64) {
+    /// The stream is over: what it left open is in doubt now, and what it committed last is shown.
+    async fn end(self: &Arc<Self>, agent: &AgentName, epoch: i64) {
         self.registry.close(agent, epoch);
-        let closed = self.store.close_session(agent, epoch, self.clock.wall_ms()).await;
-        let closed = closed.unwrap_or_else(|e| {
-            tracing::warn!(%agent, epoch, error = %e, "its open commands are settled at the next hello");
-            Vec::new()
-        });
-        let farm = self.farms.loaded(&agent.farm);
-        for command in closed {
-            let progress = Progress::stored(command);
-            if let Some(farm) = &farm {
+        if self.close_session(agent, epoch).await.is_err() {
+            // The database is away: tried again until it answers, or a newer session settles it.
+            let (this, agent) = (self.clone(), agent.clone());
+            self.tasks.spawn(async move {
+                loop {
+                    tokio::select! {
+                        () = this.stopping.cancelled() => return,
+                        () = tokio::time::sleep(CLOSE_AGAIN) => {}
+                    }
+                    if this.close_session(&agent, epoch).await.is_ok() {
+                        return;
+                    }
+                }
+            });
+        }
+    }
+
+    async fn close_session(&self, agent: &AgentName, epoch: i64) -> Result<(), StoreError> {
+        self.store.close_session(agent, epoch, self.clock.wall_ms()).await.inspect_err(|e| {
+            tracing::warn!(%agent, epoch, error = %e, "its open commands are not settled yet");
+        })?;
+        let Some(farm) = self.farms.loaded(&agent.farm) else { return Ok(()) };
+        for name in farm.unsettled(|of| *of == agent.agent) {
+            if let Some(command) = self.store.command(&name).await? {
+                let progress = Progress::stored(command);
                 farm.update(|s, _| s.put_command(progress.clone()));
+                self.outcomes.publish(&progress);
             }
-            self.outcomes.publish(&progress);
+        }
+        Ok(())
+    }
+
+    /// A command was accepted for a session that ended meanwhile: nobody sends it any more.
+    pub(super) async fn doubt_orphans(&self, farm: &super::Farm, commands: &[StoredCommand]) {
+        let names: Vec<_> = commands.iter().map(|c| c.name.clone()).collect();
+        match self.store.doubt(&names, Reason::AgentLost, self.clock.wall_ms()).await {
+            Ok(doubted) => {
+                for command in doubted {
+                    let progress = Progress::stored(command);
+                    farm.update(|s, _| s.put_command(progress.clone()));
+                    self.outcomes.publish(&progress);
+                }
+            }
+            Err(e) => tracing::warn!(error = %e, "orphans are settled at the next hello"),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The loop of an open session: frames in, frames out, lease, outbox, and what must last.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,10 +31,14 @@ const SCAN: Duration = Duration::from_secs(2);
 const MAX_QUEUED: usize = 2_048;
 /// Reports stored in one transaction.
 const MAX_BATCH: usize = 64;
+/// Frames that may wait for an agent's reading.
+const MAX_OUTBOUND: usize = 20_000;
 /// How long open commands may take when the server stops.
 const DRAIN: Duration = Duration::from_secs(5);
 
 type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+/// A batch, and what became of it.
+type Stored = (Vec<Ingest>, Result<Vec<Ingested>, IngestError>);
 
 /// A command that was sent and has no outcome yet.
 struct Open {
@@ -53,12 +57,18 @@ pub(super) struct Session {
     scan_wanted: bool,
     open: HashMap<CommandName, Open>,
     queue: VecDeque<Ingest>,
-    storing: Option<Work<(Vec<Ingest>, Result<Vec<Ingested>, IngestError>)>>,
+    storing: Option<Work<Stored>>,
     retry_storing: bool,
     renewing: Option<Work<Result<Renewal, LeaseError>>>,
     renew_wanted: bool,
     lease_held: bool,
     draining: bool,
+    /// What must arrive and waits for the agent to read.
+    outbound: VecDeque<pb::ConnectResponse>,
+    /// Scans in a row that found it waiting.
+    stuck: u32,
+    /// One batch of records at a time: the agent sends it again until it is acknowledged.
+    records_queued: bool,
 }
 
 impl Session {
@@ -83,6 +93,9 @@ impl Session {
             renew_wanted: false,
             lease_held: false,
             draining: false,
+            outbound: VecDeque::new(),
+            stuck: 0,
+            records_queued: false,
         }
     }
 
@@ -98,16 +111,18 @@ impl Session {
     where
         S: Stream<Item = Result<pb::ConnectRequest, E>> + Unpin + Send,
     {
-        self.send(Frame::Welcome(welcome))?;
-        self.acknowledge_hello(opened, hello)?;
+        self.send(Frame::Welcome(welcome));
+        self.acknowledge_hello(opened, hello);
         let mut ticks = interval(SCAN);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let stopping = self.control.stopping.clone();
+        let to_agent = self.to_agent.clone();
         let drained = tokio::time::sleep(DRAIN);
         tokio::pin!(drained);
         loop {
             self.start_work();
-            if self.draining && self.open.is_empty() && self.storing.is_none() && self.queue.is_empty() {
+            let idle = self.storing.is_none() && self.queue.is_empty() && self.outbound.is_empty();
+            if self.draining && self.open.is_empty() && idle {
                 return Ok(SessionEnd::Stopping);
             }
             tokio::select! {
@@ -117,7 +132,7 @@ impl Session {
                         self.goodbye(Reason::SessionSuperseded);
                         return Ok(SessionEnd::Superseded);
                     }
-                    Some(ToSession::Resolved(command)) => self.acknowledge(&command)?,
+                    Some(ToSession::Resolved(command)) => self.acknowledge(&command),
                 },
                 renewed = work(&mut self.renewing) => {
                     if let Some(end) = self.renewed(renewed).await {
@@ -125,6 +140,13 @@ impl Session {
                     }
                 }
                 (batch, result) = work(&mut self.storing) => self.stored(batch, result)?,
+                room = to_agent.reserve(), if !self.outbound.is_empty() => {
+                    let Ok(room) = room else { return Ok(SessionEnd::Gone) };
+                    if let Some(frame) = self.outbound.pop_front() {
+                        room.send(frame);
+                    }
+                    self.stuck = 0;
+                }
                 frame = frames.next() => {
                     let Some(Ok(frame)) = frame else { return Ok(SessionEnd::Gone) };
                     if let Some(end) = self.frame(frame).await? {
@@ -136,7 +158,7 @@ impl Session {
                 () = stopping.cancelled(), if !self.draining => {
                     self.draining = true;
                     drained.as_mut().reset(tokio::time::Instant::now() + DRAIN);
-                    self.drain()?;
+                    self.drain();
                 }
                 () = &mut drained, if self.draining => return Ok(SessionEnd::Stopping),
             }
@@ -151,13 +173,16 @@ impl Session {
         if self.renew_wanted && self.renewing.is_none() {
             self.renew_wanted = false;
             self.holder.counter += 1;
-            let (control, agent, holder) = (self.control.clone(), self.agent.clone(), self.holder.clone());
+            let (control, agent, holder) =
+                (self.control.clone(), self.agent.clone(), self.holder.clone());
             let held = self.lease_held;
-            self.renewing = Some(Box::pin(async move { control.renew(&agent, &holder, held).await }));
+            self.renewing =
+                Some(Box::pin(async move { control.renew(&agent, &holder, held).await }));
         }
         if self.storing.is_none() && !self.queue.is_empty() && !self.retry_storing {
             let batch: Vec<_> = self.queue.drain(..self.queue.len().min(MAX_BATCH)).collect();
-            let (control, agent, epoch) = (self.control.clone(), self.agent.clone(), self.holder.epoch);
+            let (control, agent, epoch) =
+                (self.control.clone(), self.agent.clone(), self.holder.epoch);
             self.storing = Some(Box::pin(async move {
                 let now_ms = control.clock.wall_ms();
                 let result = control.store.ingest(&agent, epoch, &batch, now_ms).await;
@@ -166,7 +191,10 @@ impl Session {
         }
     }
 
-    async fn frame(&mut self, frame: pb::ConnectRequest) -> Result<Option<SessionEnd>, SessionError> {
+    async fn frame(
+        &mut self,
+        frame: pb::ConnectRequest,
+    ) -> Result<Option<SessionEnd>, SessionError> {
         let frame = AgentFrame::try_from(frame)?;
         let now_ms = self.control.clock.monotonic_ms();
         let epoch = self.holder.epoch;
@@ -192,7 +220,12 @@ impl Session {
             }
             AgentFrameBody::Status(report) => self.status(report, heard_ms)?,
             AgentFrameBody::Command(report) => self.command(*report)?,
-            AgentFrameBody::Records(batch) => self.keep(Ingest::Records(batch))?,
+            AgentFrameBody::Records(batch) => {
+                if !self.records_queued {
+                    self.records_queued = true;
+                    self.keep(Ingest::Records(batch))?;
+                }
+            }
             AgentFrameBody::Goodbye(detail) => {
                 tracing::info!(agent = %self.agent, detail, "the agent says goodbye");
                 self.control.released(&self.agent, &self.holder).await;
@@ -208,7 +241,7 @@ impl Session {
                 if let Some(a) = s.agents.get_mut(&self.agent.agent) {
                     a.value.heard_ms = Some(heard_ms);
                 }
-                s.put_freshness(&beat.robots, heard_ms);
+                s.put_freshness(&self.agent.agent, &beat.robots, heard_ms);
             });
         }
     }
@@ -220,7 +253,7 @@ impl Session {
             }
         }
         if let Some(farm) = self.control.farms.loaded(&self.agent.farm) {
-            farm.update(|s, _| s.put_report(report, heard_ms));
+            farm.update(|s, _| s.put_report(&self.agent.agent, report, heard_ms));
         }
         Ok(())
     }
@@ -281,27 +314,25 @@ impl Session {
             }
         };
         for item in stored {
-            self.tell(item)?;
+            self.tell(item);
         }
         Ok(())
     }
 
     /// Committed: acknowledge, show, and answer who waits.
-    fn tell(&mut self, item: Ingested) -> Result<(), SessionError> {
+    fn tell(&mut self, item: Ingested) {
         let farm = self.control.farms.loaded(&self.agent.farm);
         match item {
-            Ingested::Outcome { command, feeder, changed } => {
+            Ingested::Outcome { command, feeder, changed: _ } => {
                 self.open.remove(&command.name);
                 if let Some(farm) = &farm {
                     farm.update(|s, _| {
-                        if changed {
-                            s.put_command(Progress::stored((*command).clone()));
-                        }
+                        s.put_command(Progress::stored((*command).clone()));
                         s.put_feeder(*feeder);
                     });
                 }
                 self.control.outcomes.publish(&Progress::stored((*command).clone()));
-                self.acknowledge(&command)?;
+                self.acknowledge(&command);
             }
             Ingested::Refused { command, why } => {
                 tracing::error!(agent = %self.agent, %command, why, "alarm: a report was refused");
@@ -317,10 +348,13 @@ impl Session {
                 if let Some(farm) = &farm {
                     farm.update(|s, _| s.put_doses(doses));
                 }
-                self.send(Frame::RecordsAck(pb::RecordsAck { incarnation, through_sequence: through }))?;
+                self.records_queued = false;
+                self.send(Frame::RecordsAck(pb::RecordsAck {
+                    incarnation,
+                    through_sequence: through,
+                }));
             }
         }
-        Ok(())
     }
 
     /// Renews, or says why the session is over.
@@ -328,7 +362,10 @@ impl Session {
         match renewed {
             Ok(Renewal::Held) => {
                 self.lease_held = true;
-                self.control.set_presence(&self.agent, PresenceState::Online).await;
+                // An answer from before an outage must not hide it.
+                if self.control.leases_reachable() {
+                    self.control.set_presence(&self.agent, PresenceState::Online).await;
+                }
                 None
             }
             Ok(Renewal::Lost) => {
@@ -355,6 +392,7 @@ impl Session {
     async fn tick(&mut self) -> Result<(), SessionError> {
         self.scan_wanted = true;
         self.retry_storing = false;
+        self.check_reader()?;
         if !self.control.registry.is_current(&self.agent, self.holder.epoch) {
             self.goodbye(Reason::SessionSuperseded);
             return Err(SessionError::Superseded);
@@ -362,8 +400,12 @@ impl Session {
         let now = self.control.clock.monotonic_ms();
         let Some(seen) = self.control.registry.seen(&self.agent, now) else { return Ok(()) };
         let agent_ms = now.saturating_add(seen.offset_ms);
-        let late: Vec<_> =
-            self.open.iter().filter(|(_, o)| agent_ms > o.doubt_ms).map(|(n, _)| n.clone()).collect();
+        let late: Vec<_> = self
+            .open
+            .iter()
+            .filter(|(_, o)| agent_ms > o.doubt_ms)
+            .map(|(n, _)| n.clone())
+            .collect();
         if late.is_empty() {
             return Ok(());
         }
@@ -382,13 +424,19 @@ impl Session {
                     self.control.outcomes.publish(&progress);
                 }
             }
-            Err(e) => tracing::warn!(agent = %self.agent, error = %e, "doubt not stored: tried again"),
+            Err(e) => {
+                tracing::warn!(agent = %self.agent, error = %e, "doubt not stored: tried again");
+            }
         }
         Ok(())
     }
 
     /// Sends what is accepted and was not sent, in the order of acceptance.
     async fn send_outbox(&mut self) -> Result<(), SessionError> {
+        if !self.outbound.is_empty() {
+            // Welcome and acknowledgements go first; the next turn comes back.
+            return Ok(());
+        }
         self.scan_wanted = false;
         let (agent, epoch) = (&self.agent, self.holder.epoch);
         let outbox = match self.control.store.outbox(agent, epoch, self.cursor).await {
@@ -401,11 +449,6 @@ impl Session {
         for command in outbox {
             let order = order(&command)?;
             let body_hash = order.body_hash;
-            if self.to_agent.try_send(self.response(Frame::Command(order.into()))).is_err() {
-                // Full: the agent does not read now. The scan comes back to it.
-                return Ok(());
-            }
-            self.cursor = command.order;
             let limits = self
                 .control
                 .farms
@@ -414,25 +457,27 @@ impl Session {
                 .map(|f| f.stored.limits)
                 .unwrap_or_default();
             let doubt_ms = command.start_before.1 + outcome_grace_ms(&command.action, &limits);
+            // Known before it is sent: an agent that does not read must not keep it open for ever.
             self.open.insert(command.name.clone(), Open { body_hash, doubt_ms });
+            if self.to_agent.try_send(self.response(Frame::Command(order.into()))).is_err() {
+                // Full: the agent does not read now. The scan comes back to it.
+                return Ok(());
+            }
+            self.cursor = command.order;
             self.progress(&command.name, CommandState::Sent);
         }
         Ok(())
     }
 
     /// Everything that the hello listed and the database knows, and persons' settlements.
-    fn acknowledge_hello(&mut self, opened: &SessionOpened, hello: &Hello) -> Result<(), SessionError> {
-        let listed: HashSet<_> = hello
-            .commands
-            .iter()
-            .filter(|r| r.state.is_terminal())
-            .map(|r| &r.command)
-            .collect();
+    fn acknowledge_hello(&mut self, opened: &SessionOpened, hello: &Hello) {
+        let listed: HashSet<_> =
+            hello.commands.iter().filter(|r| r.state.is_terminal()).map(|r| &r.command).collect();
         for command in opened.settled.iter().filter(|c| listed.contains(&c.name)) {
-            self.acknowledge(command)?;
+            self.acknowledge(command);
         }
         for command in &opened.resolved {
-            self.acknowledge(command)?;
+            self.acknowledge(command);
         }
         // Listed and already settled as listed: re-reported, so that the acknowledgement is repeated.
         let settled: HashSet<_> = opened.settled.iter().map(|c| &c.name).collect();
@@ -441,28 +486,27 @@ impl Session {
                 self.queue.push_back(Ingest::Outcome(Box::new(report.clone())));
             }
         }
-        Ok(())
     }
 
-    fn acknowledge(&self, command: &StoredCommand) -> Result<(), SessionError> {
+    fn acknowledge(&mut self, command: &StoredCommand) {
         self.send(Frame::CommandAck(pb::CommandAck {
             command: command.name.to_string(),
             state: pb::CommandState::from(command.state).into(),
             resolution: command.resolution.as_ref().map(view::resolution),
-        }))
+        }));
     }
 
     /// The server stops: no more commands; the agent comes back in its own jittered time.
-    fn drain(&self) -> Result<(), SessionError> {
+    fn drain(&mut self) {
         let wave_ms = i64::from(fastrand::u16(200..2_000));
         let reconnect_after = Some(duration_from_ms(wave_ms));
-        self.send(Frame::Drain(pb::Drain { reconnect_after }))
+        self.send(Frame::Drain(pb::Drain { reconnect_after }));
     }
 
     fn goodbye(&self, reason: Reason) {
         let goodbye = pb::Goodbye {
             reason: reason.name().into(),
-            reason_metadata: Default::default(),
+            reason_metadata: BTreeMap::new(),
             retry_after: None,
         };
         // A full channel: the end of the stream says it too.
@@ -473,9 +517,19 @@ impl Session {
         pb::ConnectResponse { epoch: self.holder.epoch, frame: Some(frame) }
     }
 
-    /// Sends what must arrive; an agent that does not read is cut.
-    fn send(&self, frame: Frame) -> Result<(), SessionError> {
-        self.to_agent.try_send(self.response(frame)).map_err(|_| SessionError::SlowReader)
+    /// Sends what must arrive, in order, as the agent reads.
+    fn send(&mut self, frame: Frame) {
+        let response = self.response(frame);
+        self.outbound.push_back(response);
+    }
+
+    /// An agent that reads nothing for 10 s, or lets too much pile up, is cut.
+    fn check_reader(&mut self) -> Result<(), SessionError> {
+        self.stuck = if self.outbound.is_empty() { 0 } else { self.stuck + 1 };
+        if self.stuck > 5 || self.outbound.len() > MAX_OUTBOUND {
+            return Err(SessionError::SlowReader);
+        }
+        Ok(())
     }
 }
 
@@ -507,7 +561,12 @@ fn order(c: &StoredCommand) -> Result<CommandOrder, Invalid> {
 
 impl Control {
     /// Extends the lease to the lease time after the last frame that counts as heard.
-    async fn renew(&self, agent: &AgentName, holder: &Holder, held: bool) -> Result<Renewal, LeaseError> {
+    async fn renew(
+        &self,
+        agent: &AgentName,
+        holder: &Holder,
+        held: bool,
+    ) -> Result<Renewal, LeaseError> {
         let now = self.clock.monotonic_ms();
         let age = self.registry.seen(agent, now).map_or(self.timing.lease_ttl, |s| s.age);
         let left = self.timing.lease_ttl.saturating_sub(age);
@@ -515,7 +574,8 @@ impl Control {
             // Only old frames came: they extend nothing.
             return Ok(Renewal::Lost);
         }
-        let renewed = if held { self.leases.renew(agent, holder, left).await? } else { Renewal::Lost };
+        let renewed =
+            if held { self.leases.renew(agent, holder, left).await? } else { Renewal::Lost };
         match renewed {
             Renewal::Lost if self.registry.is_current(agent, holder.epoch) => {
                 if self.store.current_epoch(agent).await.is_ok_and(|epoch| epoch == holder.epoch) {

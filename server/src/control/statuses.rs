@@ -10,14 +10,15 @@ use crate::domain::Error;
 impl Control {
     /// A whole farm.
     pub async fn farm_status(&self, farm: &FarmId) -> Result<pb::FarmStatus, Error> {
-        Ok(self.farms.get(farm).await?.read(|s, now| s.farm(now)))
+        Ok(self.farms.get(farm).await?.read(super::farms::State::farm))
     }
 
     /// The messages of one watch.
     pub async fn watch_farm(
         &self,
         farm: &FarmId,
-    ) -> Result<impl Stream<Item = Result<pb::WatchFarmResponse, Error>> + Send + use<>, Error> {
+    ) -> Result<impl Stream<Item = Result<pb::WatchFarmResponse, Error>> + Send + use<>, Error>
+    {
         let farm = self.farms.get(farm).await?;
         Ok(watch::watch(farm, self.stopping.clone()))
     }

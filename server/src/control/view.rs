@@ -3,7 +3,7 @@
 
 use jiff::tz::TimeZone;
 use pasamanos_proto::model::{
-    ActionKind, Action, CommandName, CommandState, FarmId, RobotId, TankId, Verdict,
+    Action, ActionKind, CommandName, CommandState, FarmId, RobotId, TankId, Verdict,
     duration_from_ms, timestamp_from_ms,
 };
 use pasamanos_proto::pb;
@@ -80,9 +80,8 @@ impl State {
     pub fn tank(&self, id: &TankId, v: &TankView, now: Now) -> pb::Tank {
         let mut feeders = self.feeders.values().filter(|f| f.value.stored.tank == *id);
         let robot = feeders.next().and_then(|f| self.robots.get(&f.value.stored.robot));
-        let live = robot.is_some_and(|r| {
-            r.value.is_fresh(now.ms) && self.online(&r.value.stored.agent)
-        });
+        let live =
+            robot.is_some_and(|r| r.value.is_fresh(now.ms) && self.online(&r.value.stored.agent));
         let readings = v.readings.iter().map(|(r, observed_ms)| {
             let good = r.quality() == pb::Quality::Good;
             let read_ms = robot.and_then(|r| r.value.read_ms).filter(|_| good);
@@ -92,7 +91,7 @@ impl State {
                 observed_time: Some(timestamp_from_ms(now.wall_ms - (now.ms - at).max(0))),
                 age: Some(age(now.ms, at)),
                 quality: if stale { pb::Quality::Stale.into() } else { r.quality },
-                ..r.clone()
+                ..*r
             }
         });
         pb::Tank {
@@ -184,10 +183,30 @@ impl State {
             name: farm.name(),
             display_name: self.info.display_name.clone(),
             time_zone: self.info.time_zone.clone(),
-            agents: self.agents.values().filter(|x| new(x.changed)).map(|x| agent(farm, &x.value, now)).collect(),
-            robots: self.robots.values().filter(|x| new(x.changed)).map(|x| self.robot(&x.value, now)).collect(),
-            tanks: self.tanks.iter().filter(|(_, x)| new(x.changed)).map(|(id, x)| self.tank(id, &x.value, now)).collect(),
-            feeders: self.feeders.values().filter(|x| new(x.changed)).map(|x| self.feeder(&x.value, now)).collect(),
+            agents: self
+                .agents
+                .values()
+                .filter(|x| new(x.changed))
+                .map(|x| agent(farm, &x.value, now))
+                .collect(),
+            robots: self
+                .robots
+                .values()
+                .filter(|x| new(x.changed))
+                .map(|x| self.robot(&x.value, now))
+                .collect(),
+            tanks: self
+                .tanks
+                .iter()
+                .filter(|(_, x)| new(x.changed))
+                .map(|(id, x)| self.tank(id, &x.value, now))
+                .collect(),
+            feeders: self
+                .feeders
+                .values()
+                .filter(|x| new(x.changed))
+                .map(|x| self.feeder(&x.value, now))
+                .collect(),
             commands: self
                 .commands
                 .values()
@@ -204,7 +223,8 @@ impl State {
 pub fn command(p: &Progress) -> pb::Command {
     let c = &p.command;
     let farm = c.name.farm.name();
-    let (dispensed_mg, basis) = c.dispensed.map_or((None, pb::AmountBasis::Unspecified), |(mg, b)| (Some(mg), b.into()));
+    let (dispensed_mg, basis) =
+        c.dispensed.map_or((None, pb::AmountBasis::Unspecified), |(mg, b)| (Some(mg), b.into()));
     pb::Command {
         name: c.name.to_string(),
         feeder: format!("{farm}/feeders/{}", c.feeder),
@@ -259,7 +279,10 @@ pub fn version(farm: &FarmId, v: StoredVersion) -> pb::ConfigVersion {
         etag: v.etag,
         author: v.author.into(),
         create_time: Some(timestamp_from_ms(v.created_ms)),
-        command: v.command.map(|r| CommandName::new(farm.clone(), r).to_string()).unwrap_or_default(),
+        command: v
+            .command
+            .map(|r| CommandName::new(farm.clone(), r).to_string())
+            .unwrap_or_default(),
         invalid: v.config.valid().is_none(),
         config: Some(v.config.into()),
     }

@@ -7,6 +7,8 @@ use pasamanos_proto::model::{Action, CommandState, Limits};
 pub enum Transition {
     /// The report's state becomes the command's.
     Apply,
+    /// Still in doubt, by better knowledge: reason, amount and config are taken, the state stays.
+    Refine,
     /// Nothing new: a duplicate, or progress that decides nothing.
     Keep,
     /// It contradicts a terminal state: nothing changes, an alarm is raised.
@@ -19,8 +21,11 @@ pub enum Transition {
 #[must_use]
 pub fn transition(stored: CommandState, reported: CommandState) -> Transition {
     use CommandState::Uncertain;
-    if !reported.is_terminal() || stored == reported {
+    if !reported.is_terminal() {
         return Transition::Keep;
+    }
+    if stored == reported {
+        return if stored == Uncertain { Transition::Refine } else { Transition::Keep };
     }
     match stored {
         s if !s.is_terminal() => Transition::Apply,

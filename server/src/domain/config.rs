@@ -13,7 +13,10 @@ use super::{Error, ErrorKind};
 ///
 /// # Errors
 /// What is wrong with it, all violations at once, as paths of the request.
-pub fn merge(feeder: &StoredFeeder, update: &UpdateConfig) -> Result<(FeederConfig, FieldSet), Error> {
+pub fn merge(
+    feeder: &StoredFeeder,
+    update: &UpdateConfig,
+) -> Result<(FeederConfig, FieldSet), Error> {
     let Some(version) = &feeder.version else {
         return Err(Error::precondition(
             Reason::ConfigUnknown,
@@ -82,10 +85,14 @@ fn check(feeder: &StoredFeeder, new: &FeederConfig) -> Result<(), Error> {
             let max = limits.interval_max_s.unwrap_or_default();
             v.push("config.interval", format!("must be at most {max} s for this feeder"));
         } else if s < dispensing {
-            v.push("config.interval", format!("must fit the portion: it takes {dispensing} s to dispense"));
+            v.push(
+                "config.interval",
+                format!("must fit the portion: it takes {dispensing} s to dispense"),
+            );
         }
     }
-    if limits.windows_max.is_some_and(|most| new.windows.len() > usize::try_from(most).unwrap_or(0)) {
+    if limits.windows_max.is_some_and(|most| new.windows.len() > usize::try_from(most).unwrap_or(0))
+    {
         let most = limits.windows_max.unwrap_or_default();
         v.push("config.windows", format!("must be at most {most} for this feeder"));
     }
@@ -93,15 +100,15 @@ fn check(feeder: &StoredFeeder, new: &FeederConfig) -> Result<(), Error> {
         if limits.daily_cap_max_mg.is_some_and(|max| cap > max) {
             let max = limits.daily_cap_max_mg.unwrap_or_default();
             v.push("config.daily_cap_mg", format!("must be at most {max} mg for this feeder"));
-        } else if new.mode == Mode::Automatic {
-            if let (Some(mg), Some(meals)) = (new.portion_mg, new.meals_per_day()) {
-                let day = i64::from(mg) * i64::from(meals);
-                if day > i64::from(cap) {
-                    v.push(
+        } else if new.mode == Mode::Automatic
+            && let (Some(mg), Some(meals)) = (new.portion_mg, new.meals_per_day())
+        {
+            let day = i64::from(mg) * i64::from(meals);
+            if day > i64::from(cap) {
+                v.push(
                         "config.daily_cap_mg",
                         format!("must fit the day: {meals} meals of {mg} mg are {day} mg, the cap is {cap} mg"),
                     );
-                }
             }
         }
     }

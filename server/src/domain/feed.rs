@@ -33,7 +33,8 @@ pub fn preview(
     let meals = meals_left(after, today.next_dose_ms, zone, now_ms);
     let portion = after.portion_mg.map(i64::from);
     let planned = meals.zip(portion).map(|(m, p)| i64::from(m) * p);
-    let cap_left = after.daily_cap_mg.zip(today.dispensed_mg).map(|(cap, fed)| (i64::from(cap) - fed).max(0));
+    let cap_left =
+        after.daily_cap_mg.zip(today.dispensed_mg).map(|(cap, fed)| (i64::from(cap) - fed).max(0));
     out.meals_left_today = meals;
     out.planned_left_mg = planned;
     out.cap_left_mg = cap_left;
@@ -63,7 +64,12 @@ pub fn preview(
 }
 
 /// Scheduled meals before the farm's midnight; `None` where the schedule is not known.
-fn meals_left(config: &FeederConfig, next_ms: Option<i64>, zone: &TimeZone, now_ms: i64) -> Option<i32> {
+fn meals_left(
+    config: &FeederConfig,
+    next_ms: Option<i64>,
+    zone: &TimeZone,
+    now_ms: i64,
+) -> Option<i32> {
     if config.mode != Mode::Automatic {
         return Some(0);
     }
@@ -99,7 +105,9 @@ pub fn may_feed_now(
         let text = "this feeder takes no doses by command: feed at the machine".into();
         return refuse(Reason::NotOffered, text).map_err(|e| e.with("capability", "feed_now"));
     }
-    let Some(status) = status else { return Ok(()) };
+    // What is not live decides nothing here: the gate, and then the PLC, have the word.
+    let live = |s: &&pb::FeederStatus| s.state() != FeederState::Unknown;
+    let Some(status) = status.filter(live) else { return Ok(()) };
     if let Some(block) = status.blocks.first() {
         let reason = Reason::from_name(&block.reason).unwrap_or(Reason::FeederHeld);
         let mut e = Error::precondition(reason, blocked_text(reason)).with("feeder", &feeder.id);
@@ -113,7 +121,9 @@ pub fn may_feed_now(
     match status.state() {
         FeederState::Off => refuse(Reason::FeederOff, blocked_text(Reason::FeederOff).into())?,
         FeederState::Held => refuse(Reason::FeederHeld, blocked_text(Reason::FeederHeld).into())?,
-        FeederState::Fault => refuse(Reason::FeederFault, blocked_text(Reason::FeederFault).into())?,
+        FeederState::Fault => {
+            refuse(Reason::FeederFault, blocked_text(Reason::FeederFault).into())?;
+        }
         _ => {}
     }
     let cap = feeder.version.as_ref().and_then(|v| v.config.valid()).and_then(|c| c.daily_cap_mg);
@@ -194,7 +204,8 @@ mod tests {
     fn a_window_that_ended_leaves_no_meal() {
         let (zone, now) = evening();
         let mut c = config(1_500, 1_800);
-        c.windows = vec![pasamanos_proto::model::FeedWindow { start_minute: 360, end_minute: 1_200 }];
+        c.windows =
+            vec![pasamanos_proto::model::FeedWindow { start_minute: 360, end_minute: 1_200 }];
         assert_eq!(preview(None, &c, Today::default(), &zone, now).meals_left_today, Some(0));
     }
 }

@@ -21,8 +21,7 @@ impl Heard {
     /// Of a session whose first frame was sent at `agent_ms` and received at `receipt_ms`.
     #[must_use]
     pub fn new(boot_id: String, agent_ms: i64, receipt_ms: i64) -> Self {
-        let mut heard =
-            Self { boot_id, offsets: VecDeque::new(), last_heard_ms: i64::MIN };
+        let mut heard = Self { boot_id, offsets: VecDeque::new(), last_heard_ms: i64::MIN };
         heard.frame(agent_ms, receipt_ms);
         heard
     }

@@ -351,6 +351,9 @@ pub struct StoredCommand {
     pub note: String,
     /// Wall clock.
     pub created_ms: i64,
+    /// Whether it was the server that called it UNCERTAIN, from silence: then a whole journal that
+    /// does not hold it proves that it never ran. An agent's own doubt is no silence.
+    pub doubt_by_server: bool,
     /// Wall clock; `None` without an end.
     pub settled_ms: Option<i64>,
     /// What fell, mg, and how that is known.
@@ -470,6 +473,8 @@ pub enum Resolved {
     Done(Box<StoredCommand>),
     /// It is not UNCERTAIN, or another person settled it.
     NotInDoubt(Box<StoredCommand>),
+    /// The request id stands for another settlement, of this command.
+    Reused(Box<StoredCommand>),
 }
 
 /// A page, and the key to begin the next after; `None` on the last.
@@ -486,9 +491,19 @@ pub struct Page<T> {
 pub trait Leases: Send + Sync + 'static {
     /// Takes the lease for a session whose epoch the database holds as current. Succeeds if there is
     /// none, or one of a lower epoch, or this very one; the key then expires after `ttl`.
-    async fn acquire(&self, agent: &AgentName, holder: &Holder, ttl: Duration) -> Result<Renewal, LeaseError>;
+    async fn acquire(
+        &self,
+        agent: &AgentName,
+        holder: &Holder,
+        ttl: Duration,
+    ) -> Result<Renewal, LeaseError>;
     /// Extends its own lease, and only its own, to `ttl` from now.
-    async fn renew(&self, agent: &AgentName, holder: &Holder, ttl: Duration) -> Result<Renewal, LeaseError>;
+    async fn renew(
+        &self,
+        agent: &AgentName,
+        holder: &Holder,
+        ttl: Duration,
+    ) -> Result<Renewal, LeaseError>;
     /// Deletes its own lease, and only its own.
     async fn release(&self, agent: &AgentName, holder: &Holder) -> Result<(), LeaseError>;
     /// The lease as it is now; `None` if there is none.

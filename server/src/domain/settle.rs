@@ -15,6 +15,8 @@ pub struct Known {
     pub highest_command_epoch: i64,
     /// The highest record sequence of this incarnation; 0 if none.
     pub records_through: i64,
+    /// The first epoch of the journal's incarnation; commands of older epochs were another's.
+    pub incarnation_since: i64,
 }
 
 /// The largest believable jump from the database's epoch to the journal's.
@@ -79,30 +81,43 @@ pub enum Settlement {
 /// Decides what becomes of a command without a true end: not terminal, or UNCERTAIN.
 #[must_use]
 pub fn at_hello(known: Known, hello: &Hello, command: &StoredCommand) -> Settlement {
-    let listed = hello.commands.iter().find(|r| r.command == command.name);
-    let doubt = |reason| match command.state {
-        CommandState::Uncertain => Settlement::InDoubt,
-        _ => Settlement::Unlisted(CommandState::Uncertain, reason),
+    // What absence may still decide: no end yet, or the server's own doubt from silence.
+    let open = match command.state {
+        CommandState::Uncertain => command.doubt_by_server && command.reason == Reason::AgentLost,
+        state => !state.is_terminal(),
     };
+    let doubt = |reason| match (command.state, open) {
+        (CommandState::Uncertain, _) if command.reason == reason => Settlement::InDoubt,
+        (_, true) => Settlement::Unlisted(CommandState::Uncertain, reason),
+        (_, false) => Settlement::InDoubt,
+    };
+    let listed = hello.commands.iter().find(|r| r.command == command.name);
     if let Some(report) = listed {
         if report.body_hash != command.action.body_hash(&command.feeder) {
             return doubt(Reason::JournalNotWhole);
         }
         return match transition(command.state, report.state) {
             Transition::Apply => Settlement::Listed(Box::new(report.clone())),
+            Transition::Refine if command.doubt_by_server => {
+                Settlement::Listed(Box::new(report.clone()))
+            }
             // An open intent: the agent fences it and tells.
             _ if !report.state.is_terminal() => doubt(Reason::AgentLost),
             _ => Settlement::InDoubt,
         };
     }
-    if database_restored(known, hello) {
+    // Asked first: a journal that was put back is found out at its first hello, and what it does not
+    // hold stays marked, however whole it looks at the next.
+    let of_this_journal = command.epoch >= known.incarnation_since;
+    if database_restored(known, hello) || !journal_reaches(known, hello) || !of_this_journal {
         return doubt(Reason::JournalNotWhole);
     }
     match robot(hello, &command.robot) {
         SlotEvidence::Unreadable => doubt(Reason::AgentLost),
-        SlotEvidence::Agrees if journal_reaches(known, hello) => {
+        SlotEvidence::Differs => doubt(Reason::JournalNotWhole),
+        SlotEvidence::Agrees if open => {
             Settlement::Unlisted(CommandState::Expired, Reason::Unspecified)
         }
-        _ => doubt(Reason::JournalNotWhole),
+        SlotEvidence::Agrees => Settlement::InDoubt,
     }
 }

@@ -9,7 +9,7 @@ use tonic::metadata::MetadataMap;
 use crate::control::Caller;
 
 const DEFAULT_WAIT: Duration = Duration::from_secs(15);
-const MAX_WAIT: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_mins(1);
 /// The answer goes out this long before the caller's deadline.
 const MARGIN: Duration = Duration::from_millis(300);
 

@@ -20,7 +20,9 @@ pub fn status(e: Error) -> Status {
     let incident = (e.kind == ErrorKind::Internal).then(|| uuid::Uuid::new_v4().to_string());
     match (&incident, e.cause()) {
         (Some(id), cause) => tracing::error!(incident = id, cause = ?cause, "internal error"),
-        (None, Some(cause)) => tracing::warn!(reason = e.reason.name(), cause = format!("{cause:#}"), "refused"),
+        (None, Some(cause)) => {
+            tracing::warn!(reason = e.reason.name(), cause = format!("{cause:#}"), "refused");
+        }
         (None, None) => tracing::debug!(reason = e.reason.name(), "refused"),
     }
     let mut metadata: HashMap<String, String> =
@@ -79,9 +81,8 @@ pub fn session_status(e: SessionError) -> Status {
         SessionError::SlowReader => {
             status(Error::new(ErrorKind::ResourceExhausted, Reason::Overloaded, text))
         }
-        SessionError::Unavailable => {
-            status(Error::unavailable(Reason::DatabaseUnreachable, text))
-        }
+        SessionError::Panicked => panicked(),
+        SessionError::Unavailable => status(Error::unavailable(Reason::DatabaseUnreachable, text)),
     }
 }
 

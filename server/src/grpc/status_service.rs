@@ -19,7 +19,8 @@ pub struct Statuses(pub Arc<Control>);
 
 #[tonic::async_trait]
 impl StatusService for Statuses {
-    type WatchFarmStream = Pin<Box<dyn Stream<Item = Result<pb::WatchFarmResponse, Status>> + Send>>;
+    type WatchFarmStream =
+        Pin<Box<dyn Stream<Item = Result<pb::WatchFarmResponse, Status>> + Send>>;
 
     async fn get_farm_status(
         &self,

@@ -262,8 +262,7 @@ mod tests {
 
     #[test]
     fn a_value_reads_back() {
-        let holder =
-            Holder { epoch: 12, session: "s1".into(), replica: "r1".into(), counter: 345 };
+        let holder = Holder { epoch: 12, session: "s1".into(), replica: "r1".into(), counter: 345 };
         assert_eq!(value(&holder), "12/s1/r1/345");
         assert_eq!(parse_value("12/s1/r1/345"), Some(holder));
         assert_eq!(parse_value("online"), None);

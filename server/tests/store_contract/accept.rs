@@ -104,7 +104,10 @@ pub async fn two_parallel_updates_make_one_command(store: &dyn Store) {
     assert_eq!(won.len(), 1);
     for answer in &answers {
         if let Err(e) = answer {
-            assert!(matches!(e, AcceptError::ConfigInFlight(name) if *name == won[0].name), "{e:?}");
+            assert!(
+                matches!(e, AcceptError::ConfigInFlight(name) if *name == won[0].name),
+                "{e:?}"
+            );
         }
     }
     // The winner is applied: what the loser saw is stale now.
@@ -209,7 +212,8 @@ pub async fn a_person_settles_a_dose_once(store: &dyn Store) {
     assert!(matches!(early, Resolved::NotInDoubt(_)), "it may still end by itself");
     store.doubt(std::slice::from_ref(&dose.name), Reason::AgentLost, NOW).await.unwrap();
     for _ in 0..2 {
-        let Resolved::Done(done) = store.resolve(said(first, Verdict::Fed, Some(900))).await.unwrap()
+        let Resolved::Done(done) =
+            store.resolve(said(first, Verdict::Fed, Some(900))).await.unwrap()
         else {
             panic!("the same request gives the same answer")
         };
@@ -224,6 +228,7 @@ pub async fn a_person_settles_a_dose_once(store: &dyn Store) {
     accept(store, feed(2, epoch)).await;
     let (after, _, changed) = settle(store, epoch, report(&dose, CommandState::Applied)).await;
     assert!(changed && after.resolution.is_some() && after.state == CommandState::Applied);
-    let nowhere = NewResolution { command: command_name(request()), ..said(request(), Verdict::Fed, None) };
+    let nowhere =
+        NewResolution { command: command_name(request()), ..said(request(), Verdict::Fed, None) };
     assert!(matches!(store.resolve(nowhere).await, Err(StoreError::NotFound)));
 }

@@ -1,7 +1,8 @@
 //! What a hello does: epochs, inventory, and the end of every command of older epochs.
 
 use pasamanos_proto::model::{
-    CommandState, ConfigField, FeederConfig, Hello, ObservedConfig, Reason, Resolve, RobotSlot, Verdict,
+    CommandState, ConfigField, FeederConfig, Hello, ObservedConfig, Reason, Resolve, RobotSlot,
+    Verdict,
 };
 use pasamanos_proto::pb::ConfigAuthor;
 use pasamanos_server::domain::ports::{
@@ -127,8 +128,7 @@ fn assert_not_whole(commands: [&StoredCommand; 2]) {
 }
 
 pub async fn a_journal_that_is_behind_proves_nothing(store: &dyn Store) {
-    let (opened, dose, hold) =
-        after_loss(store, |hello, _, _| hello.journal.last_epoch = 0).await;
+    let (opened, dose, hold) = after_loss(store, |hello, _, _| hello.journal.last_epoch = 0).await;
     assert_not_whole([&dose, &hold]);
     assert!(opened.alarms.iter().any(|a| a.contains("not whole")), "{:?}", opened.alarms);
 }
@@ -151,8 +151,7 @@ pub async fn an_unreadable_plc_settles_nothing(store: &dyn Store) {
 }
 
 pub async fn a_restored_database_proves_nothing(store: &dyn Store) {
-    let (opened, dose, hold) =
-        after_loss(store, |hello, _, _| hello.journal.last_epoch = 40).await;
+    let (opened, dose, hold) = after_loss(store, |hello, _, _| hello.journal.last_epoch = 40).await;
     assert_eq!(opened.epoch, 41);
     assert_not_whole([&dose, &hold]);
     assert!(opened.alarms.iter().any(|a| a.contains("put back")), "{:?}", opened.alarms);

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pasamanos_proto::model::{
-    Action, AgentName, BodyHash, Capabilities, CommandName, CommandReport, CommandState, ConfigField,
-    Enforcer, FarmId, FeedNowCapability, FeederConfig, FeederId, FeederName, FieldAccess,
-    FieldCapability, FieldSet, Hello, Interlocks, Inventory, InventoryFeeder, InventoryRobot,
-    InventoryTank, JournalState, Limits, Mode, ObservedConfig, PageRequest, Reason, RecordBatch,
-    RequestId, RobotId, RobotSlot, StoredRecord,
+    Action, AgentName, BodyHash, Capabilities, CommandName, CommandReport, CommandState,
+    ConfigField, Enforcer, FarmId, FeedNowCapability, FeederConfig, FeederId, FeederName,
+    FieldAccess, FieldCapability, FieldSet, Hello, Interlocks, Inventory, InventoryFeeder,
+    InventoryRobot, InventoryTank, JournalState, Limits, Mode, ObservedConfig, PageRequest, Reason,
+    RecordBatch, RequestId, RobotId, RobotSlot, StoredRecord,
 };
 use pasamanos_proto::pb;
 use pasamanos_server::domain::ports::{
@@ -61,8 +61,7 @@ pub fn observed(portion_mg: i32) -> ObservedConfig {
 }
 
 pub fn inventory(feeders: u32) -> Inventory {
-    let writable =
-        FieldCapability { access: FieldAccess::Writable, enforced_by: Enforcer::Plc };
+    let writable = FieldCapability { access: FieldAccess::Writable, enforced_by: Enforcer::Plc };
     let feeder = |n: u32| InventoryFeeder {
         id: feeder_id(n),
         robot: robot_of(n),
@@ -83,7 +82,10 @@ pub fn inventory(feeders: u32) -> Inventory {
     };
     Inventory {
         tanks: (1..=feeders).map(tank).collect(),
-        robots: (1..=feeders).filter(|n| *n != 2).map(|n| InventoryRobot { id: robot_of(n) }).collect(),
+        robots: (1..=feeders)
+            .filter(|n| *n != 2)
+            .map(|n| InventoryRobot { id: robot_of(n) })
+            .collect(),
         feeders: (1..=feeders).map(feeder).collect(),
     }
 }
@@ -236,7 +238,11 @@ pub async fn ingest(store: &dyn Store, epoch: i64, item: Ingest) -> Ingested {
 }
 
 /// Reports an outcome that must be taken.
-pub async fn settle(store: &dyn Store, epoch: i64, report: CommandReport) -> (StoredCommand, StoredFeeder, bool) {
+pub async fn settle(
+    store: &dyn Store,
+    epoch: i64,
+    report: CommandReport,
+) -> (StoredCommand, StoredFeeder, bool) {
     match ingest(store, epoch, Ingest::Outcome(Box::new(report))).await {
         Ingested::Outcome { command, feeder, changed } => (*command, *feeder, changed),
         other => panic!("an outcome answers with one: {other:?}"),

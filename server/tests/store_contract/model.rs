@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use pasamanos_proto::model::{CommandName, CommandState, ObservedConfig};
 use pasamanos_proto::model::{Action, Reason};
+use pasamanos_proto::model::{CommandName, CommandState, ObservedConfig};
 use pasamanos_server::domain::ports::{AcceptError, Store};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -24,7 +24,8 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     use CommandState::{Applied, Executing, Expired, Partial, Rejected, Uncertain};
-    let state = proptest::sample::select(vec![Applied, Executing, Expired, Partial, Rejected, Uncertain]);
+    let state =
+        proptest::sample::select(vec![Applied, Executing, Expired, Partial, Rejected, Uncertain]);
     prop_oneof![
         3 => (1_u32..=3).prop_map(Step::Feed),
         2 => (1_u32..=3).prop_map(Step::Update),
@@ -76,7 +77,9 @@ pub async fn random_histories_agree_with_a_model(store: &dyn Store) {
                 let locked = model.locked("feed", |g| robot_of(g) == robot_of(f));
                 match answer {
                     Ok(c) if !locked => note(&mut model, c.name, f, "feed"),
-                    Err(AcceptError::DoseUnsettled(name)) if locked => assert!(model.unsettled(&name)),
+                    Err(AcceptError::DoseUnsettled(name)) if locked => {
+                        assert!(model.unsettled(&name))
+                    }
                     other => panic!("feed {f}, locked {locked}: {other:?}"),
                 }
             }
@@ -86,7 +89,9 @@ pub async fn random_histories_agree_with_a_model(store: &dyn Store) {
                 let locked = model.locked("update", |g| g == f);
                 match try_accept(store, new).await {
                     Ok(c) if !locked => note(&mut model, c.name, f, "update"),
-                    Err(AcceptError::ConfigInFlight(name)) if locked => assert!(model.unsettled(&name)),
+                    Err(AcceptError::ConfigInFlight(name)) if locked => {
+                        assert!(model.unsettled(&name))
+                    }
                     other => panic!("update {f}, locked {locked}: {other:?}"),
                 }
             }
@@ -98,7 +103,9 @@ pub async fn random_histories_agree_with_a_model(store: &dyn Store) {
                 let (name, ..) = model.commands[i % model.commands.len()].clone();
                 let command = stored(store, &name).await;
                 let mut said = report(&command, state);
-                if let (Action::UpdateConfig { new, .. }, CommandState::Applied) = (&command.action, state) {
+                if let (Action::UpdateConfig { new, .. }, CommandState::Applied) =
+                    (&command.action, state)
+                {
                     said.config = Some(ObservedConfig::Valid(new.clone()));
                 }
                 let (.., changed) = settle(store, epoch, said).await;
@@ -106,7 +113,8 @@ pub async fn random_histories_agree_with_a_model(store: &dyn Store) {
             }
             Step::Doubt(i) if !model.commands.is_empty() => {
                 let (name, ..) = model.commands[i % model.commands.len()].clone();
-                let ended = store.doubt(std::slice::from_ref(&name), Reason::AgentLost, NOW).await.unwrap();
+                let ended =
+                    store.doubt(std::slice::from_ref(&name), Reason::AgentLost, NOW).await.unwrap();
                 let accepted = model.states[&name] == CommandState::Accepted;
                 assert_eq!(ended.len(), usize::from(accepted));
                 model.report(&name, CommandState::Uncertain);

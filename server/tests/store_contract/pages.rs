@@ -24,7 +24,10 @@ pub async fn commands_come_newest_first(store: &dyn Store) {
     }
     assert_eq!(seen, names);
     let of_one = store.commands(&farm(), Some(&feeder_id(1)), &page(2, "")).await.unwrap();
-    let rest = store.commands(&farm(), Some(&feeder_id(1)), &page(2, &of_one.next.unwrap())).await.unwrap();
+    let rest = store
+        .commands(&farm(), Some(&feeder_id(1)), &page(2, &of_one.next.unwrap()))
+        .await
+        .unwrap();
     let numbers = of_one.items.iter().chain(&rest.items).map(|c| c.number);
     assert_eq!(numbers.collect::<Vec<_>>(), [3, 2, 1]);
     assert_eq!(rest.next, None);

@@ -74,7 +74,10 @@ pub async fn doses_bear_resource_names(store: &dyn Store) {
         StoredRecord::new(2, pb::record::Content::Dose(odd)),
         StoredRecord::new(
             3,
-            pb::record::Content::Alarm(pb::AlarmRecord { reason: "DAILY_CAP".into(), ..Default::default() }),
+            pb::record::Content::Alarm(pb::AlarmRecord {
+                reason: "DAILY_CAP".into(),
+                ..Default::default()
+            }),
         ),
     ];
     let (through, doses) =
@@ -88,7 +91,7 @@ pub async fn doses_bear_resource_names(store: &dyn Store) {
     assert_eq!((&dose.command, dose.local_date.as_str()), (&command, "2026-11-24"));
     assert_eq!((doses[1].feeder.as_str(), doses[1].command.as_str()), ("", ""), "no false names");
     let of_feeder = store.doses(&farm(), Some(&feeder_id(1)), &page(10, "")).await.unwrap();
-    assert_eq!(of_feeder.items, [dose.clone()]);
+    assert_eq!(of_feeder.items, std::slice::from_ref(dose));
 }
 
 pub async fn a_large_batch_is_stored_whole(store: &dyn Store) {

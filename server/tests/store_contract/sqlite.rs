@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pasamanos_proto::model::{Action, CommandState, FieldSet};
-use pasamanos_server::domain::ports::{AcceptError, Ingest, NewCommand, Store, StoreError};
+use pasamanos_server::domain::ports::{AcceptError, NewCommand, Store, StoreError};
 use pasamanos_server::store::{Options, SqliteStore};
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -50,7 +50,8 @@ pub async fn finish(fixture: Fixture) {
     }
     fixture.store.close().await;
     let mut conn = fixture.outside().await;
-    let whole: String = sqlx::query_scalar("PRAGMA integrity_check").fetch_one(&mut conn).await.unwrap();
+    let whole: String =
+        sqlx::query_scalar("PRAGMA integrity_check").fetch_one(&mut conn).await.unwrap();
     assert_eq!(whole, "ok");
     let dangling = sqlx::query("PRAGMA foreign_key_check").fetch_all(&mut conn).await.unwrap();
     assert!(dangling.is_empty());
@@ -244,7 +245,11 @@ async fn the_audit_chain_tells_of_every_acceptance_and_end_and_shows_an_edit() {
     assert_eq!((report.records, report.head_seq, report.intact()), (5, 5, true));
 
     for (edit, undo, seq) in [
-        ("UPDATE audit SET actor = 'eva' WHERE seq = 3", "UPDATE audit SET actor = 'ana' WHERE seq = 3", 3),
+        (
+            "UPDATE audit SET actor = 'eva' WHERE seq = 3",
+            "UPDATE audit SET actor = 'ana' WHERE seq = 3",
+            3,
+        ),
         ("UPDATE audit SET seq = 99 WHERE seq = 5", "UPDATE audit SET seq = 5 WHERE seq = 99", 5),
         ("UPDATE audit SET seq = 99 WHERE seq = 2", "UPDATE audit SET seq = 2 WHERE seq = 99", 2),
     ] {
@@ -265,15 +270,36 @@ async fn the_locks_and_the_outbox_are_found_by_index() {
     let fixture = Fixture::new().await;
     let mut conn = fixture.outside().await;
     for (index, sql) in [
-        ("commands_unsettled", "SELECT request_id FROM commands c WHERE c.farm = 'f' AND c.kind = 'feed_now' AND c.robot = 'r' AND c.state IN ('ACCEPTED', 'UNCERTAIN') AND c.resolved_ms IS NULL"),
-        ("commands_unsettled", "SELECT request_id FROM commands c WHERE c.farm = 'f' AND c.kind = 'update_config' AND c.feeder = 'r' AND c.state IN ('ACCEPTED', 'UNCERTAIN') AND c.resolved_ms IS NULL"),
-        ("commands_open", "SELECT request_id FROM commands WHERE farm = 'f' AND agent = 'a' AND epoch = 1 AND ord > 0 AND state IN ('ACCEPTED', 'UNCERTAIN') AND state = 'ACCEPTED' ORDER BY ord"),
-        ("commands_number", "SELECT MAX(number) FROM commands c WHERE c.farm = 'f' AND c.feeder = 'a'"),
-        ("commands_order", "SELECT request_id FROM commands WHERE farm = 'f' AND ord < 9 ORDER BY ord DESC LIMIT 5"),
-        ("doses_newest", "SELECT body FROM doses WHERE farm = 'f' AND (at_ms, dose) < (5, 'x') ORDER BY at_ms DESC, dose DESC LIMIT 3"),
+        (
+            "commands_unsettled",
+            "SELECT request_id FROM commands c WHERE c.farm = 'f' AND c.kind = 'feed_now' AND c.robot = 'r' AND c.state IN ('ACCEPTED', 'UNCERTAIN') AND c.resolved_ms IS NULL",
+        ),
+        (
+            "commands_unsettled",
+            "SELECT request_id FROM commands c WHERE c.farm = 'f' AND c.kind = 'update_config' AND c.feeder = 'r' AND c.state IN ('ACCEPTED', 'UNCERTAIN') AND c.resolved_ms IS NULL",
+        ),
+        (
+            "commands_open",
+            "SELECT request_id FROM commands WHERE farm = 'f' AND agent = 'a' AND epoch = 1 AND ord > 0 AND state IN ('ACCEPTED', 'UNCERTAIN') AND state = 'ACCEPTED' ORDER BY ord",
+        ),
+        (
+            "commands_number",
+            "SELECT MAX(number) FROM commands c WHERE c.farm = 'f' AND c.feeder = 'a'",
+        ),
+        (
+            "commands_order",
+            "SELECT request_id FROM commands WHERE farm = 'f' AND ord < 9 ORDER BY ord DESC LIMIT 5",
+        ),
+        (
+            "doses_newest",
+            "SELECT body FROM doses WHERE farm = 'f' AND (at_ms, dose) < (5, 'x') ORDER BY at_ms DESC, dose DESC LIMIT 3",
+        ),
     ] {
         let plan: Vec<(i64, i64, i64, String)> =
-            sqlx::query_as(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"))).fetch_all(&mut conn).await.unwrap();
+            sqlx::query_as(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")))
+                .fetch_all(&mut conn)
+                .await
+                .unwrap();
         let text: String = plan.into_iter().map(|(.., detail)| detail + "\n").collect();
         assert!(text.contains(index) && !text.contains("TEMP B-TREE"), "{sql}\n{text}");
     }
@@ -290,7 +316,7 @@ async fn state_changes_per_second() {
         let mut first = hello(0);
         first.inventory = inventory(200);
         let epoch = open(&*store, first).await.epoch;
-        let (start, seconds, before) = (Instant::now(), 4, store.commits());
+        let (start, seconds, before, cpu) = (Instant::now(), 4, store.commits(), cpu_us());
         let mut set = JoinSet::new();
         for caller in 0..callers {
             let store = Arc::clone(&store);
@@ -323,15 +349,22 @@ async fn state_changes_per_second() {
         latencies.sort_unstable();
         let (n, commits) = (latencies.len(), store.commits() - before);
         println!(
-            "{callers:3} callers: {:6.0} changes/s (two durable writes each), p50 {:?}, p99 {:?}, {:.1} writes a commit",
+            "{callers:3} callers: {:6.0} changes/s (two durable writes each), {:.0} us of CPU each, p50 {:?}, p99 {:?}, {:.1} writes a commit",
             n as f64 / elapsed,
+            (cpu_us() - cpu) as f64 / n as f64,
             latencies[n / 2],
             latencies[n * 99 / 100],
             (2 * n) as f64 / commits as f64,
         );
-        let _ = Ingest::Config(feeder_id(1), observed(1));
         store.close().await;
     }
+}
+
+/// User and system time of this process, us; a tick is 10 ms.
+fn cpu_us() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    (fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()) * 10_000
 }
 
 /// A disk of its own, so small that it fills up.

@@ -1,7 +1,7 @@
 //! `make bench`: how long a change takes, how many pass, and what memory it costs, beside a bare
 //! fsync of the same disk in the same run. Ratios carry over to other machines, figures do not.
 
-#![allow(clippy::print_stdout, reason = "a report")]
+#![allow(clippy::print_stdout, clippy::cast_precision_loss, reason = "a report of ratios")]
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -22,7 +22,8 @@ async fn main() -> anyhow::Result<()> {
 
     let farm = format!("{}tanks_per_robot = 1\n", pasamanos_tests::stack::sim(CALLERS));
     let stack = Stack::builder().server_args(&["--log", "warn"]).farm(farm).start().await?;
-    let feeders: Vec<String> = stack.client.farm().await?.feeders.into_iter().map(|f| f.name).collect();
+    let feeders: Vec<String> =
+        stack.client.farm().await?.feeders.into_iter().map(|f| f.name).collect();
 
     for callers in [1, 8, CALLERS] {
         let mut latencies = Vec::new();
@@ -47,12 +48,20 @@ async fn main() -> anyhow::Result<()> {
     }
     drop(stack);
 
-    let mut stack = Stack::builder().server_args(&["--log", "warn"]).farm(pasamanos_tests::stack::sim(50)).start().await?;
+    let mut stack = Stack::builder()
+        .server_args(&["--log", "warn"])
+        .farm(pasamanos_tests::stack::sim(50))
+        .start()
+        .await?;
     for _ in 0..3 {
         stack.client.farm().await?;
     }
     let (server, agent) = (stack.server()?.rss_kib()?, stack.agent()?.rss_kib()?);
-    println!("one farm of 50 feeders: server {:.1} MiB, agent {:.1} MiB resident", server as f64 / 1024.0, agent as f64 / 1024.0);
+    println!(
+        "one farm of 50 feeders: server {:.1} MiB, agent {:.1} MiB resident",
+        server as f64 / 1024.0,
+        agent as f64 / 1024.0
+    );
     Ok(())
 }
 

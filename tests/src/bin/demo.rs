@@ -85,7 +85,8 @@ impl Demo {
             ["farm", "add", "demo", "--zone", "America/Guayaquil"].as_slice(),
             &["agent", "add", "farms/demo/agents/farm-pc"],
         ] {
-            let out = Command::new(&server_bin).args(args).arg("--data-dir").arg(&data).output().await?;
+            let out =
+                Command::new(&server_bin).args(args).arg("--data-dir").arg(&data).output().await?;
             anyhow::ensure!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
         }
 
@@ -101,7 +102,8 @@ impl Demo {
             .arg(&ports);
         let mut server = Process::start("server", &mut command, dir)?;
         let text = port_file(&mut server, &ports).await?;
-        let grpc = text.lines().find_map(|l| l.strip_prefix("grpc=")).context("no grpc=")?.to_owned();
+        let grpc =
+            text.lines().find_map(|l| l.strip_prefix("grpc=")).context("no grpc=")?.to_owned();
 
         let ports = dir.join("web.ports");
         let _ = std::fs::remove_file(&ports);
@@ -133,7 +135,7 @@ impl Demo {
     async fn ready(&mut self, dir: &Path) -> anyhow::Result<()> {
         let client = Client::new(&self.grpc)?;
         let farm = FARM.replace("norte", "demo");
-        let ready = wait_for("the demo farm is online", Duration::from_secs(60), || async {
+        let ready = wait_for("the demo farm is online", Duration::from_mins(1), || async {
             let request = pasamanos_proto::pb::GetFarmStatusRequest { name: farm.clone() };
             let answer = client.status.clone().get_farm_status(request).await?;
             let farm = answer.into_inner().status.unwrap_or_default();
@@ -146,11 +148,17 @@ impl Demo {
         wait_for("the page answers", Duration::from_secs(10), || async {
             use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
             let mut tcp = tokio::net::TcpStream::connect(&addr).await?;
-            let request = format!("GET / HTTP/1.1\r\nhost: {addr}\r\naccept: text/html\r\nconnection: close\r\n\r\n");
+            let request = format!(
+                "GET / HTTP/1.1\r\nhost: {addr}\r\naccept: text/html\r\nconnection: close\r\n\r\n"
+            );
             tcp.write_all(request.as_bytes()).await?;
             let mut page = Vec::new();
             tcp.read_to_end(&mut page).await?;
-            anyhow::ensure!(page.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&page));
+            anyhow::ensure!(
+                page.starts_with(b"HTTP/1.1 200"),
+                "{}",
+                String::from_utf8_lossy(&page)
+            );
             Ok(())
         })
         .await
@@ -180,7 +188,9 @@ impl Demo {
         println!("  gRPC    grpcurl -plaintext {} list", self.grpc);
         println!("  logs    {}", dir.display());
         if let Some(id) = self.agent.id() {
-            println!("\nStop the farm PC with `kill -STOP {id}` (`-CONT` brings it back): within 25 s");
+            println!(
+                "\nStop the farm PC with `kill -STOP {id}` (`-CONT` brings it back): within 25 s"
+            );
             println!("the page says offline, and every change is refused.");
         }
         println!("\nCtrl-C stops all.");

@@ -72,7 +72,12 @@ describe("the page", () => {
     expect(get("outcome").textContent).toContain("read back from the PLC");
     await waitFor(() => expect((get("field-portion_mg") as HTMLInputElement).value).toBe("200"));
     expect(get("config-version").dataset.version).toBe("2");
-    expect(screen.queryByTestId("notice")).toBeNull();
+    // What was ordered from here is no news; a change at the farm right after is.
+    backend.editAtFarm("a-01", (c) => {
+      c.portionMg = 180;
+    });
+    expect((await find("notice")).textContent?.replace(/\u00a0/g, " ")).toContain("Portion 200 mg → 180 mg");
+    expect(screen.getAllByTestId("notice")).toHaveLength(1);
   });
 
   it("shows what the server refuses at its field and takes the person there", async () => {

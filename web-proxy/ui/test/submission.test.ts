@@ -129,6 +129,14 @@ describe("an order", () => {
     expect(known).toHaveBeenCalledTimes(1);
   });
 
+  it("is never lost once it was accepted, whatever a replica says", async () => {
+    send.mockRejectedValue(failure(Code.DeadlineExceeded, "OUTCOME_PENDING", { command: "c" }));
+    get.mockRejectedValue(notFound());
+    const s = begin();
+    await seconds(120);
+    expect(phase(s)).toBe("accepted");
+  });
+
   it("asks at once when the network is back", async () => {
     send.mockRejectedValue(network());
     get.mockRejectedValue(network());

@@ -34,7 +34,7 @@ impl Plan {
 }
 
 fn refuse<T>(verdict: Verdict) -> Result<T, NotBegun> {
-    Err(NotBegun::Refused(verdict))
+    Err(NotBegun::Refused(Box::new(verdict)))
 }
 
 /// Reads the PLC and decides.

@@ -29,12 +29,17 @@ pub(super) enum Shown {
     Unreadable,
 }
 
-/// Reads the whole config back.
-pub(super) async fn whole(job: &Job, old: &ObservedConfig, new: &FeederConfig) -> Shown {
+/// Reads the whole config back. `late`: the write was not answered, and may show any time.
+pub(super) async fn whole(
+    job: &Job,
+    old: &ObservedConfig,
+    new: &FeederConfig,
+    late: bool,
+) -> Shown {
     let new = ObservedConfig::Valid(new.clone());
     let dwell = job.cell.traits.dwell;
-    // Without a wire nothing shows later than at once.
-    let patience = if dwell.is_zero() { 0 } else { SHOW_MS };
+    // Without a wire an answered write shows at once.
+    let patience = if dwell.is_zero() && !late { 0 } else { SHOW_MS };
     let until = job.now_ms() + patience;
     let mut last = None;
     let mut pause = 20;

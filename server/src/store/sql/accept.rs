@@ -11,10 +11,10 @@ use sqlx::Row as _;
 
 use super::audit::Entry;
 use super::driver::Row;
+use super::read;
 use super::rows::parsed;
 use super::tx::{Tx, Write, broken};
 use super::words::Word;
-use super::read;
 use crate::domain::ports::{AcceptError, NewCommand, StoreError, StoredCommand};
 
 /// Accepts commands of one agent in one transaction.
@@ -60,6 +60,7 @@ async fn accept(tx: &mut Tx<'_>, new: &NewCommand) -> Result<StoredCommand, Acce
         author: new.author.clone(),
         note: new.note.clone(),
         created_ms: new.now_ms,
+        doubt_by_server: false,
         settled_ms: None,
         dispensed: None,
         resolution: None,
@@ -123,7 +124,8 @@ impl Standing {
         .ok_or(StoreError::NotFound)?;
         let name = |row: &Row, column: &str| {
             let id: Option<&str> = row.try_get(column)?;
-            let named = |_| parsed(row, column).map(|id| CommandName::new(new.name.farm.clone(), id));
+            let named =
+                |_| parsed(row, column).map(|id| CommandName::new(new.name.farm.clone(), id));
             id.map(named).transpose()
         };
         let robot: Option<String> = row.try_get("robot")?;

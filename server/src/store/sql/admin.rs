@@ -5,9 +5,9 @@ use pasamanos_proto::model::{AgentName, CommandState};
 use serde_json::json;
 
 use super::audit::Entry;
+use super::read;
 use super::tx::{Tx, Write};
 use super::words::Word;
-use super::read;
 use crate::domain::ports::{
     NewFarm, NewResolution, Resolved, StoreError, StoredCommand, StoredResolution,
 };
@@ -108,7 +108,13 @@ impl Write for Resolve {
         let new = &self.0;
         let farm = &new.command.farm;
         if let Some(done) = read::resolved_by(tx.conn(), farm, new.request).await? {
-            return Ok(Resolved::Done(Box::new(done)));
+            let same = done.name == new.command
+                && done
+                    .resolution
+                    .as_ref()
+                    .is_some_and(|r| r.what == new.what && r.note == new.note);
+            let done = Box::new(done);
+            return Ok(if same { Resolved::Done(done) } else { Resolved::Reused(done) });
         }
         let command = read::command(tx.conn(), &new.command).await?;
         let mut command = command.ok_or(StoreError::NotFound)?;

@@ -116,7 +116,12 @@ impl Ledger {
     }
 
     /// Chains a record to the farm's last.
-    pub async fn append(&mut self, conn: &mut Conn, farm: &FarmId, e: Entry) -> Result<(), StoreError> {
+    pub async fn append(
+        &mut self,
+        conn: &mut Conn,
+        farm: &FarmId,
+        e: Entry,
+    ) -> Result<(), StoreError> {
         let head = self.head(conn, farm).await?;
         let mut record = Record {
             seq: head.seq + 1,
@@ -237,12 +242,8 @@ pub async fn verify(conn: &mut Conn, farm: &FarmId) -> Result<AuditReport, Store
     const PAGE: u32 = 1_000;
     let head = load_head(conn, farm).await?.ok_or(StoreError::NotFound)?;
     let (mut seq, mut last) = (0, [0; 32]);
-    let mut report = AuditReport {
-        records: 0,
-        head_seq: head.seq,
-        head_hash: hex(&head.hash),
-        fault: None,
-    };
+    let mut report =
+        AuditReport { records: 0, head_seq: head.seq, head_hash: hex(&head.hash), fault: None };
     loop {
         let rows = sqlx::query(
             "SELECT seq, prev_hash, hash, kind, subject, actor, body, time_ms FROM audit

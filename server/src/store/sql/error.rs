@@ -28,7 +28,9 @@ fn refused_for_now(e: &dyn DatabaseError) -> bool {
     match code.parse::<i32>() {
         // The low byte is SQLite's primary code: BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR,
         // FULL, CANTOPEN, PROTOCOL. CORRUPT and NOTADB are not ours to hide as an outage.
-        Ok(sqlite) if code.len() < 5 => matches!(sqlite & 0xff, 5 | 6 | 7 | 8 | 9 | 10 | 13 | 14 | 15),
+        Ok(sqlite) if code.len() < 5 => {
+            matches!(sqlite & 0xff, 5 | 6 | 7 | 8 | 9 | 10 | 13 | 14 | 15)
+        }
         // A SQLSTATE class: connection, resources, operator, system; read-only; serialization.
         _ => matches!(code.get(..2), Some("08" | "53" | "57" | "58" | "25" | "40")),
     }

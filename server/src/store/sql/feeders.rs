@@ -11,10 +11,10 @@ use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 use sqlx::Row as _;
 
+use super::read;
 use super::rows::parsed;
 use super::tx::Tx;
 use super::words::{Word, hex};
-use super::read;
 use crate::domain::ports::{StoreError, StoredFeeder, StoredTank, StoredVersion};
 
 fn encoded(config: &ObservedConfig) -> Vec<u8> {

@@ -88,6 +88,10 @@ impl Reports {
             Transition::Apply => {
                 (settle_reported(tx, &mut command, report, self.now_ms).await?, true)
             }
+            // Nothing is known better by hearing the same again.
+            Transition::Refine if command.doubt_by_server || command.reason != report.reason => {
+                (settle_reported(tx, &mut command, report, self.now_ms).await?, true)
+            }
             step => {
                 if step == Transition::Contradiction {
                     contradiction(&command, report.state);
@@ -105,9 +109,8 @@ impl Reports {
         config: &ObservedConfig,
     ) -> Result<Ingested, StoreError> {
         let farm = &self.agent.farm;
-        let of_agent = read::feeder(tx.conn(), farm, feeder)
-            .await?
-            .filter(|f| f.agent == self.agent.agent);
+        let of_agent =
+            read::feeder(tx.conn(), farm, feeder).await?.filter(|f| f.agent == self.agent.agent);
         let Some(mut feeder) = of_agent else {
             tracing::error!(agent = %self.agent, %feeder, "alarm: a config of a feeder that is not its own");
             return Ok(Ingested::Config(None));

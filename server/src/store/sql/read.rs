@@ -395,5 +395,8 @@ pub async fn doses(
     };
     let items = rows.iter().map(Placed::of).collect::<Result<_, _>>()?;
     let page = cut(items, page, |Placed(key, _)| key.clone());
-    Ok(Page { items: page.items.into_iter().map(|Placed(_, dose)| dose).collect(), next: page.next })
+    Ok(Page {
+        items: page.items.into_iter().map(|Placed(_, dose)| dose).collect(),
+        next: page.next,
+    })
 }

@@ -52,7 +52,8 @@ pub async fn close_gap(
     }
     let agent = &hello.agent;
     alarms.push(format!("{agent} lost its records {} to {last_lost}", through + 1));
-    let row = Row { sequence: last_lost, kind: "GAP", from_sequence: through + 1, hash: Vec::new() };
+    let row =
+        Row { sequence: last_lost, kind: "GAP", from_sequence: through + 1, hash: Vec::new() };
     insert_record(tx, agent, &journal.incarnation, row, now_ms).await?;
     Ok(last_lost)
 }
@@ -65,8 +66,7 @@ pub async fn store(
     now_ms: i64,
 ) -> Result<(i64, Vec<pb::Dose>), StoreError> {
     let mut through = through(tx.conn(), agent, &batch.incarnation).await?;
-    let (again, new): (Vec<_>, Vec<_>) =
-        batch.records.iter().partition(|r| r.sequence <= through);
+    let (again, new): (Vec<_>, Vec<_>) = batch.records.iter().partition(|r| r.sequence <= through);
     if let Some(bad) = first_changed(tx, agent, &batch.incarnation, &again).await? {
         tracing::error!(
             %agent, sequence = bad,

@@ -22,7 +22,7 @@ macro_rules! command_columns {
     () => {
         "farm, request_id, feeder, robot, agent, epoch, ord, number, action, request_hash, boot_id,
          start_before_ms, state, reason, metadata, detail, author, note, created_ms, settled_ms,
-         dispensed_mg, basis, resolve_request, resolve_verdict, resolve_fed_mg, resolve_who,
+         doubt_by_server, dispensed_mg, basis, resolve_request, resolve_verdict, resolve_fed_mg, resolve_who,
          resolve_note, resolved_ms"
     };
 }
@@ -99,6 +99,7 @@ pub fn command(row: &Row) -> Result<StoredCommand, StoreError> {
         author: row.try_get("author")?,
         note: row.try_get("note")?,
         created_ms: row.try_get("created_ms")?,
+        doubt_by_server: row.try_get("doubt_by_server")?,
         settled_ms: row.try_get("settled_ms")?,
         dispensed,
         resolution: resolution(row)?,

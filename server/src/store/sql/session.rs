@@ -36,22 +36,24 @@ impl Write for Open {
         let (known, time_zone) = known(tx, hello).await?.ok_or(OpenError::UnknownAgent)?;
         let epoch = next_epoch(known, hello).ok_or(OpenError::EpochJump)?;
         let mut alarms = alarms(known, hello);
-        let mut have =
-            feeders::take_inventory(tx, agent, &hello.inventory, &mut alarms).await?;
+        let mut have = feeders::take_inventory(tx, agent, &hello.inventory, &mut alarms).await?;
         let settled = settle_older(tx, known, hello, &mut have, now_ms).await?;
         let known_before = settled_before(tx, hello, &settled, &mut alarms).await?;
         take_configs(tx, hello, &mut have, now_ms).await?;
         let records_through =
             records::close_gap(tx, hello, known.records_through, &mut alarms, now_ms).await?;
         let update = sqlx::query(
-            "UPDATE agents SET epoch = $3, seen_ms = $4, version = $5
+            "UPDATE agents SET epoch = $3, seen_ms = $4, version = $5, incarnation = $6,
+                    incarnation_since = $7
              WHERE farm = $1 AND agent = $2",
         )
         .bind(agent.farm.to_string())
         .bind(agent.agent.to_string())
         .bind(epoch)
         .bind(now_ms)
-        .bind(hello.agent_version.clone());
+        .bind(hello.agent_version.clone())
+        .bind(hello.journal.incarnation.clone())
+        .bind(known.incarnation_since);
         tx.execute(update).await?;
         Ok(SessionOpened {
             epoch,
@@ -69,7 +71,8 @@ impl Write for Open {
 async fn known(tx: &mut Tx<'_>, hello: &Hello) -> Result<Option<(Known, String)>, StoreError> {
     let agent = &hello.agent;
     let row = sqlx::query(concat!(
-        "SELECT a.epoch, a.command_epoch, f.time_zone FROM agents a
+        "SELECT a.epoch, a.command_epoch, a.incarnation, a.incarnation_since, f.time_zone
+         FROM agents a
          JOIN farms f ON f.farm = a.farm
          WHERE a.farm = $1 AND a.agent = $2",
         for_update!()
@@ -79,8 +82,15 @@ async fn known(tx: &mut Tx<'_>, hello: &Hello) -> Result<Option<(Known, String)>
     .fetch_optional(tx.conn())
     .await?;
     let Some(row) = row else { return Ok(None) };
+    let incarnation: &str = row.try_get("incarnation")?;
+    let epoch: i64 = row.try_get("epoch")?;
     let known = Known {
-        epoch: row.try_get("epoch")?,
+        epoch,
+        incarnation_since: if incarnation == hello.journal.incarnation {
+            row.try_get("incarnation_since")?
+        } else {
+            epoch.max(hello.journal.last_epoch).saturating_add(1)
+        },
         highest_command_epoch: row.try_get("command_epoch")?,
         records_through: records::through(tx.conn(), agent, &hello.journal.incarnation).await?,
     };
@@ -148,7 +158,8 @@ async fn settled_before(
         }
         let agent = &hello.agent;
         match of_agent(tx, agent, &report.command).await? {
-            None => alarms.push(format!("{agent} has an outcome of {}, which is not here", report.command)),
+            None => alarms
+                .push(format!("{agent} has an outcome of {}, which is not here", report.command)),
             Some(command) => {
                 if let Some(why) = conflict(&command, report) {
                     alarms.push(format!("{agent}, {}: {why}", command.name));

@@ -23,6 +23,7 @@ pub struct Outcome {
     dispensed: Option<(i32, Basis)>,
     /// Who brings it, for the audit.
     actor: String,
+    by_server: bool,
 }
 
 impl Outcome {
@@ -35,6 +36,7 @@ impl Outcome {
             detail: report.detail.clone(),
             dispensed: report.dispensed,
             actor: format!("{}/agents/{}", command.name.farm.name(), command.agent),
+            by_server: false,
         }
     }
 
@@ -47,6 +49,7 @@ impl Outcome {
             detail: String::new(),
             dispensed: None,
             actor: "server".into(),
+            by_server: true,
         }
     }
 }
@@ -64,6 +67,7 @@ pub async fn settle(
     command.metadata = outcome.metadata;
     command.detail = outcome.detail;
     command.dispensed = outcome.dispensed;
+    command.doubt_by_server = outcome.by_server && command.state == CommandState::Uncertain;
     command.settled_ms = Some(now_ms);
     let metadata = if command.metadata.is_empty() {
         String::new()
@@ -72,7 +76,7 @@ pub async fn settle(
     };
     let update = sqlx::query(
         "UPDATE commands SET state = $3, reason = $4, metadata = $5, detail = $6,
-                dispensed_mg = $7, basis = $8, settled_ms = $9
+                dispensed_mg = $7, basis = $8, settled_ms = $9, doubt_by_server = $11
          WHERE farm = $1 AND request_id = $2 AND state = $10",
     )
     .bind(command.name.farm.to_string())
@@ -84,7 +88,8 @@ pub async fn settle(
     .bind(command.dispensed.map(|(mg, _)| i64::from(mg)))
     .bind(command.dispensed.map(|(_, basis)| basis.word()))
     .bind(now_ms)
-    .bind(before.word());
+    .bind(before.word())
+    .bind(command.doubt_by_server);
     if tx.execute(update).await? != 1 {
         return Err(broken(format_args!("{} is not {} any more", command.name, before.word())));
     }

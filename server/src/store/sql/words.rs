@@ -49,11 +49,8 @@ impl Word for Verdict {
 }
 
 impl Word for ConfigAuthor {
-    const WORDS: &'static [(Self, &'static str)] = &[
-        (Self::Command, "COMMAND"),
-        (Self::Farm, "FARM"),
-        (Self::Calibration, "CALIBRATION"),
-    ];
+    const WORDS: &'static [(Self, &'static str)] =
+        &[(Self::Command, "COMMAND"), (Self::Farm, "FARM"), (Self::Calibration, "CALIBRATION")];
 }
 
 /// Two lower-case digits a byte.

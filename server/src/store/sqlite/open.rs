@@ -8,19 +8,17 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Row as _};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::SqliteStore;
 use super::driver::Conn;
 use super::queue::Queue;
 use super::ticket::Pending;
 use super::tx::broken;
 use super::writer::Writer;
-use super::SqliteStore;
 use crate::domain::ports::StoreError;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
@@ -127,7 +125,9 @@ fn prepare(file: &Path, exclusive: bool) -> anyhow::Result<Option<File>> {
 fn not_migrated(e: MigrateError) -> StoreError {
     match e {
         MigrateError::Execute(e) => e.into(),
-        e => StoreError::Broken(anyhow::Error::new(e).context("the database is of another release")),
+        e => {
+            StoreError::Broken(anyhow::Error::new(e).context("the database is of another release"))
+        }
     }
 }
 

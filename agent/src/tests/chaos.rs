@@ -1,0 +1,150 @@
+//! Everything breaks at once, many times: whatever happens to wire, sessions and process, a dose
+//! runs at most once, what is said of it is true, and every milligram is in one record.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pasamanos_proto::model::{CommandName, CommandReport, CommandState};
+use tokio::time::Instant;
+
+use crate::executor::token_of;
+use crate::testing::{FEEDER, Fate, Peer, Rig};
+
+fn fate(random: &mut fastrand::Rng) -> Fate {
+    match random.u8(0..10) {
+        0..4 => Fate::Answered,
+        4 | 5 => Fate::AnswerLost,
+        6 | 7 => Fate::Late(Duration::from_millis(random.u64(10..40_000))),
+        8 => Fate::Lost,
+        _ => Fate::NotSent,
+    }
+}
+
+#[derive(Default)]
+struct Ledger {
+    reports: BTreeMap<CommandName, CommandReport>,
+    records: BTreeMap<i64, pasamanos_proto::pb::Record>,
+}
+
+impl Ledger {
+    fn take(&mut self, peer: &mut Peer) {
+        for r in peer.reports.drain(..).filter(|r| r.state.is_terminal()) {
+            self.report(r);
+        }
+        for r in peer.records.drain(..) {
+            let old = self.records.insert(r.sequence, r.clone());
+            assert!(old.is_none_or(|o| o.hash == r.hash), "a record changed");
+        }
+    }
+
+    fn report(&mut self, r: CommandReport) {
+        if let Some(old) = self.reports.get(&r.command) {
+            let may = old.state == r.state || old.state == CommandState::Uncertain;
+            assert!(may, "{:?} became {:?}", old, r);
+        }
+        self.reports.insert(r.command.clone(), r);
+    }
+}
+
+async fn open(rig: &mut Rig, ledger: &mut Ledger) -> Peer {
+    let mut peer = rig.session().await;
+    let hello = peer.hello().await;
+    for r in hello.commands.into_iter().filter(|r| r.state.is_terminal()) {
+        ledger.report(r);
+    }
+    let epoch = rig.next_epoch().max(hello.journal.last_epoch + 1);
+    peer.welcome(epoch).await;
+    peer
+}
+
+async fn run(seed: u64) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut rig = Rig::new().await;
+    let mut ledger = Ledger::default();
+    let mut peer = open(&mut rig, &mut ledger).await;
+    let mut sent = Vec::new();
+    let mut by_schedule = 0;
+    for _ in 0..12 {
+        let fates: Vec<_> = (0..random.usize(0..12)).map(|_| fate(&mut random)).collect();
+        {
+            let mut plc = rig.plc.plc();
+            plc.fates = fates.into_iter().chain([Fate::Answered]).collect();
+            plc.readable = random.u8(0..8) != 0;
+            if random.u8(0..4) == 0 {
+                // A meal of the schedule.
+                let mg = random.u64(1..900);
+                by_schedule += mg;
+                plc.feeder(FEEDER).total_mg += mg;
+                plc.feeder(FEEDER).meal_until = Some(Instant::now() + Duration::from_secs(3));
+            }
+        }
+        if random.u8(0..4) != 0 {
+            let order = rig.feed(random.i32(1..40) * 50);
+            peer.order(&order).await;
+            if random.bool() {
+                peer.order(&order).await;
+            }
+            sent.push(order);
+        }
+        peer.play(Duration::from_millis(random.u64(1..9_000))).await;
+        ledger.take(&mut peer);
+        match random.u8(0..8) {
+            0 => {
+                drop(peer);
+                rig.restart().await;
+                peer = open(&mut rig, &mut ledger).await;
+            }
+            1 => {
+                drop(peer);
+                peer = open(&mut rig, &mut ledger).await;
+            }
+            _ => {}
+        }
+        rig.plc.plc().readable = true;
+    }
+    rig.plc.plc().fates = [Fate::Answered].into();
+    peer.play(Duration::from_mins(3)).await;
+    ledger.take(&mut peer);
+
+    let ran = rig.plc.plc().ran.clone();
+    for order in &sent {
+        let times = ran.iter().filter(|(t, _)| *t == token_of(&order.command)).count();
+        assert!(times <= 1, "seed {seed}: {} ran {times} times", order.command);
+        match ledger.reports.get(&order.command) {
+            Some(r) if matches!(r.state, CommandState::Applied | CommandState::Partial) => {
+                assert_eq!(times, 1, "seed {seed}: {r:?}");
+            }
+            Some(r) => {
+                assert!(
+                    matches!(r.state, CommandState::Expired | CommandState::Rejected),
+                    "seed {seed}: never settled: {r:?}"
+                );
+                assert_eq!(times, 0, "seed {seed}: {r:?}");
+            }
+            // Never journaled: no hello lists it, and it never ran.
+            None => assert_eq!(times, 0, "seed {seed}: {} ran in silence", order.command),
+        }
+    }
+    let recorded: i64 = ledger
+        .records
+        .values()
+        .filter_map(|r| match &r.content {
+            Some(pasamanos_proto::pb::record::Content::Dose(d)) => d.dispensed_mg,
+            _ => None,
+        })
+        .sum();
+    let fed = rig.plc.plc().feeder(FEEDER).total_mg;
+    assert_eq!(u64::try_from(recorded).unwrap(), fed, "seed {seed}: {by_schedule} by schedule");
+    rig.stop();
+    drop(peer);
+    rig.stopped().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn never_twice_and_always_the_truth() {
+    let seeds = std::env::var("CHAOS_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(25);
+    let first = std::env::var("CHAOS_FIRST").ok().and_then(|s| s.parse().ok()).unwrap_or(0);
+    for seed in first..first + seeds {
+        run(seed).await;
+    }
+}
