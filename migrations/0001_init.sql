@@ -63,14 +63,13 @@ CREATE TABLE feeders (
     -- pasamanos.v1.Limits, pasamanos.v1.Capabilities.
     limits       BYTEA  NOT NULL,
     capabilities BYTEA  NOT NULL,
-    -- The number of the config version in force; 0 if its PLC was never read.
-    version      BIGINT NOT NULL,
     PRIMARY KEY (farm, feeder),
     FOREIGN KEY (farm, agent) REFERENCES agents (farm, agent),
     FOREIGN KEY (farm, robot) REFERENCES robots (farm, robot),
     FOREIGN KEY (farm, tank) REFERENCES tanks (farm, tank)
 );
 
+-- The highest number of a feeder is the one in force: what its PLC was last read to run.
 CREATE TABLE config_versions (
     farm       TEXT    NOT NULL,
     feeder     TEXT    NOT NULL,
@@ -143,8 +142,10 @@ CREATE UNIQUE INDEX commands_resolve ON commands (farm, resolve_request)
 CREATE INDEX commands_open ON commands (farm, agent, epoch, ord)
     WHERE state IN ('ACCEPTED', 'UNCERTAIN');
 -- The locks: one unsettled dose a robot, one unsettled config a feeder.
-CREATE INDEX commands_unsettled ON commands (farm, kind, robot, feeder)
-    WHERE state IN ('ACCEPTED', 'UNCERTAIN') AND resolved_ms IS NULL;
+CREATE INDEX commands_open_dose ON commands (farm, robot)
+    WHERE kind = 'feed_now' AND state IN ('ACCEPTED', 'UNCERTAIN') AND resolved_ms IS NULL;
+CREATE INDEX commands_open_config ON commands (farm, feeder)
+    WHERE kind = 'update_config' AND state IN ('ACCEPTED', 'UNCERTAIN') AND resolved_ms IS NULL;
 
 -- Everything that agents journaled for the history, exactly once.
 CREATE TABLE records (

@@ -109,3 +109,6 @@ pub(crate) fn enforced(
         (pb::HoldSource::Envelope, envelope),
     ]
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! The agent's durable memory: SQLite, write-ahead log, `synchronous=FULL`. One task owns the one
+//! The agent's durable memory: `SQLite`, write-ahead log, `synchronous=FULL`. One task owns the one
 //! connection; every commit is one transaction and one fsync, and lasts before it is answered.
 
 mod apply;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use pasamanos_proto::model::{CommandName, CommandReport, CommandState};
 use tokio::time::Instant;
 
+use crate::driver::SlotOp;
 use crate::executor::token_of;
 use crate::testing::{FEEDER, Fate, Peer, Rig};
 
@@ -23,6 +24,7 @@ fn fate(random: &mut fastrand::Rng) -> Fate {
 #[derive(Default)]
 struct Ledger {
     reports: BTreeMap<CommandName, CommandReport>,
+    settled: usize,
     records: BTreeMap<i64, pasamanos_proto::pb::Record>,
 }
 
@@ -40,7 +42,8 @@ impl Ledger {
     fn report(&mut self, r: CommandReport) {
         if let Some(old) = self.reports.get(&r.command) {
             let may = old.state == r.state || old.state == CommandState::Uncertain;
-            assert!(may, "{:?} became {:?}", old, r);
+            assert!(may, "{old:?} became {r:?}");
+            self.settled += usize::from(old.state != r.state);
         }
         self.reports.insert(r.command.clone(), r);
     }
@@ -57,7 +60,16 @@ async fn open(rig: &mut Rig, ledger: &mut Ledger) -> Peer {
     peer
 }
 
-async fn run(seed: u64) {
+/// What a run came across; a test that meets nothing proves nothing.
+#[derive(Debug, Default)]
+struct Met {
+    states: BTreeMap<CommandState, usize>,
+    settled: usize,
+    fenced: usize,
+    repeated: usize,
+}
+
+async fn run(seed: u64, met: &mut Met) {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut rig = Rig::new().await;
     let mut ledger = Ledger::default();
@@ -65,11 +77,19 @@ async fn run(seed: u64) {
     let mut sent = Vec::new();
     let mut by_schedule = 0;
     for _ in 0..12 {
-        let fates: Vec<_> = (0..random.usize(0..12)).map(|_| fate(&mut random)).collect();
+        let mut fates: Vec<_> = (0..random.usize(0..12)).map(|_| fate(&mut random)).collect();
+        if random.u8(0..3) == 0 {
+            // A wire that loses everything for a while, and lets some of it through much later.
+            let lost = |random: &mut fastrand::Rng| match random.u8(0..4) {
+                0 => Fate::Late(Duration::from_millis(random.u64(5_000..60_000))),
+                _ => Fate::Lost,
+            };
+            fates.extend((0..random.usize(10..120)).map(|_| lost(&mut random)));
+        }
         {
             let mut plc = rig.plc.plc();
             plc.fates = fates.into_iter().chain([Fate::Answered]).collect();
-            plc.readable = random.u8(0..8) != 0;
+            plc.readable = random.u8(0..5) != 0;
             if random.u8(0..4) == 0 {
                 // A meal of the schedule.
                 let mg = random.u64(1..900);
@@ -86,7 +106,7 @@ async fn run(seed: u64) {
             }
             sent.push(order);
         }
-        peer.play(Duration::from_millis(random.u64(1..9_000))).await;
+        peer.play(Duration::from_millis(random.u64(1..14_000))).await;
         ledger.take(&mut peer);
         match random.u8(0..8) {
             0 => {
@@ -100,8 +120,8 @@ async fn run(seed: u64) {
             }
             _ => {}
         }
-        rig.plc.plc().readable = true;
     }
+    rig.plc.plc().readable = true;
     rig.plc.plc().fates = [Fate::Answered].into();
     peer.play(Duration::from_mins(3)).await;
     ledger.take(&mut peer);
@@ -135,6 +155,15 @@ async fn run(seed: u64) {
         .sum();
     let fed = rig.plc.plc().feeder(FEEDER).total_mg;
     assert_eq!(u64::try_from(recorded).unwrap(), fed, "seed {seed}: {by_schedule} by schedule");
+    met.settled += ledger.settled;
+    for r in ledger.reports.values() {
+        *met.states.entry(r.state).or_default() += 1;
+    }
+    {
+        let plc = rig.plc.plc();
+        met.fenced += plc.arrived.iter().filter(|b| b.op == SlotOp::Nop).count();
+        met.repeated += plc.arrived.len().saturating_sub(plc.ran.len());
+    }
     rig.stop();
     drop(peer);
     rig.stopped().await;
@@ -144,7 +173,17 @@ async fn run(seed: u64) {
 async fn never_twice_and_always_the_truth() {
     let seeds = std::env::var("CHAOS_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(25);
     let first = std::env::var("CHAOS_FIRST").ok().and_then(|s| s.parse().ok()).unwrap_or(0);
+    let mut met = Met::default();
     for seed in first..first + seeds {
-        run(seed).await;
+        run(seed, &mut met).await;
     }
+    let seeds_run = usize::try_from(seeds).unwrap_or(0);
+    let all = [CommandState::Applied, CommandState::Expired, CommandState::Rejected];
+    let enough = all.iter().all(|s| met.states.contains_key(s))
+        && met.settled > 0
+        && met.fenced > 0
+        && met.repeated > 0
+        && met.settled > seeds_run / 10;
+    assert!(enough || seeds < 25, "too quiet: {met:?}");
+    println!("{met:?}");
 }

@@ -121,3 +121,126 @@ pub fn at_hello(known: Known, hello: &Hello, command: &StoredCommand) -> Settlem
         SlotEvidence::Agrees => Settlement::InDoubt,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ports::StoredCommand;
+    use pasamanos_proto::model::{Action, BodyHash, Inventory, JournalState, RobotSlot};
+
+    const KNOWN: Known =
+        Known { epoch: 5, highest_command_epoch: 5, records_through: 7, incarnation_since: 2 };
+
+    fn command(state: CommandState, reason: Reason, by_server: bool) -> StoredCommand {
+        let name = "farms/norte/commands/0191d7a2-7c4e-7b1a-9f3e-2b8f6d0c5a11";
+        StoredCommand {
+            name: name.parse().expect("name"),
+            feeder: "feeder-1".parse().expect("feeder"),
+            robot: "robot-1".parse().expect("robot"),
+            agent: "agent-1".parse().expect("agent"),
+            epoch: 5,
+            order: 1,
+            number: 1,
+            action: Action::FeedNow { portion_mg: 100 },
+            request_hash: BodyHash::of(b""),
+            start_before: (String::new(), 0),
+            state,
+            reason,
+            metadata: std::collections::BTreeMap::new(),
+            detail: String::new(),
+            author: String::new(),
+            note: String::new(),
+            created_ms: 0,
+            doubt_by_server: by_server,
+            settled_ms: None,
+            dispensed: None,
+            resolution: None,
+        }
+    }
+
+    /// A hello of a whole journal that lists nothing.
+    fn hello() -> Hello {
+        Hello {
+            protocol_version: 1,
+            agent: "farms/norte/agents/agent-1".parse().expect("agent"),
+            agent_version: String::new(),
+            journal: JournalState {
+                incarnation: "a".into(),
+                last_epoch: 5,
+                record_high_water: 7,
+                oldest_record: 1,
+                slots: vec![RobotSlot {
+                    robot: "robot-1".parse().expect("robot"),
+                    readable: true,
+                    sequenced: true,
+                    plc: (9, 4),
+                    journal: (9, 4),
+                }],
+            },
+            inventory: Inventory::default(),
+            commands: Vec::new(),
+        }
+    }
+
+    const EXPIRED: Settlement = Settlement::Unlisted(CommandState::Expired, Reason::Unspecified);
+    const NOT_WHOLE: Settlement =
+        Settlement::Unlisted(CommandState::Uncertain, Reason::JournalNotWhole);
+
+    #[test]
+    fn what_a_whole_journal_does_not_hold_is_expired() {
+        let open = command(CommandState::Accepted, Reason::Unspecified, false);
+        assert_eq!(at_hello(KNOWN, &hello(), &open), EXPIRED);
+        let silent = command(CommandState::Uncertain, Reason::AgentLost, true);
+        assert_eq!(at_hello(KNOWN, &hello(), &silent), EXPIRED);
+    }
+
+    #[test]
+    fn an_agents_own_doubt_is_never_expired_by_absence() {
+        for reason in [Reason::PlcUnreachable, Reason::AgentLost, Reason::ConfigMixed] {
+            let doubted = command(CommandState::Uncertain, reason, false);
+            assert_eq!(at_hello(KNOWN, &hello(), &doubted), Settlement::InDoubt, "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn a_journal_that_was_put_back_stays_marked_at_its_second_hello() {
+        let silent = command(CommandState::Uncertain, Reason::AgentLost, true);
+        let mut first = hello();
+        first.journal.last_epoch = 3;
+        assert_eq!(at_hello(KNOWN, &first, &silent), NOT_WHOLE);
+        // The session opened and the journal caught up: it looks whole now.
+        let marked = command(CommandState::Uncertain, Reason::JournalNotWhole, true);
+        assert_eq!(at_hello(KNOWN, &hello(), &marked), Settlement::InDoubt);
+    }
+
+    #[test]
+    fn a_journal_made_anew_decides_nothing_about_older_epochs() {
+        let open = command(CommandState::Accepted, Reason::Unspecified, false);
+        let anew = Known { incarnation_since: 6, ..KNOWN };
+        assert_eq!(at_hello(anew, &hello(), &open), NOT_WHOLE);
+    }
+
+    #[test]
+    fn a_slot_that_differs_or_is_unreadable_decides_nothing() {
+        let open = command(CommandState::Accepted, Reason::Unspecified, false);
+        let mut differs = hello();
+        differs.journal.slots[0].plc = (9, 5);
+        assert_eq!(at_hello(KNOWN, &differs, &open), NOT_WHOLE);
+        let mut unreadable = hello();
+        unreadable.journal.slots[0].readable = false;
+        let lost = Settlement::Unlisted(CommandState::Uncertain, Reason::AgentLost);
+        assert_eq!(at_hello(KNOWN, &unreadable, &open), lost);
+    }
+
+    #[test]
+    fn a_database_that_was_put_back_resends_nothing() {
+        let open = command(CommandState::Accepted, Reason::Unspecified, false);
+        let mut later = hello();
+        later.journal.last_epoch = 8;
+        assert!(database_restored(KNOWN, &later));
+        assert_eq!(at_hello(KNOWN, &later, &open), NOT_WHOLE);
+        assert_eq!(next_epoch(KNOWN, &later), Some(9));
+        later.journal.last_epoch = 5 + MAX_EPOCH_JUMP + 1;
+        assert_eq!(next_epoch(KNOWN, &later), None);
+    }
+}

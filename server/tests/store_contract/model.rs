@@ -1,6 +1,6 @@
 //! Random histories against a small model: the locks, and the one way a command may end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pasamanos_proto::model::{Action, Reason};
 use pasamanos_proto::model::{CommandName, CommandState, ObservedConfig};
@@ -41,6 +41,8 @@ fn step() -> impl Strategy<Value = Step> {
 struct Model {
     commands: Vec<(CommandName, u32, &'static str)>,
     states: BTreeMap<CommandName, CommandState>,
+    /// UNCERTAIN from the server's silence, not by the agent's word.
+    doubted: BTreeSet<CommandName>,
 }
 
 impl Model {
@@ -55,9 +57,12 @@ impl Model {
     fn report(&mut self, name: &CommandName, to: CommandState) -> bool {
         let from = self.states[name];
         let terminal = !matches!(to, CommandState::Executing | CommandState::Accepted);
-        let may = terminal && from != to && self.unsettled(name);
+        // The agent's own doubt replaces the server's.
+        let better = to == CommandState::Uncertain && self.doubted.contains(name);
+        let may = terminal && self.unsettled(name) && (from != to || better);
         if may {
             self.states.insert(name.clone(), to);
+            self.doubted.remove(name);
         }
         may
     }
@@ -78,7 +83,7 @@ pub async fn random_histories_agree_with_a_model(store: &dyn Store) {
                 match answer {
                     Ok(c) if !locked => note(&mut model, c.name, f, "feed"),
                     Err(AcceptError::DoseUnsettled(name)) if locked => {
-                        assert!(model.unsettled(&name))
+                        assert!(model.unsettled(&name));
                     }
                     other => panic!("feed {f}, locked {locked}: {other:?}"),
                 }
@@ -90,7 +95,7 @@ pub async fn random_histories_agree_with_a_model(store: &dyn Store) {
                 match try_accept(store, new).await {
                     Ok(c) if !locked => note(&mut model, c.name, f, "update"),
                     Err(AcceptError::ConfigInFlight(name)) if locked => {
-                        assert!(model.unsettled(&name))
+                        assert!(model.unsettled(&name));
                     }
                     other => panic!("update {f}, locked {locked}: {other:?}"),
                 }
@@ -117,16 +122,21 @@ pub async fn random_histories_agree_with_a_model(store: &dyn Store) {
                     store.doubt(std::slice::from_ref(&name), Reason::AgentLost, NOW).await.unwrap();
                 let accepted = model.states[&name] == CommandState::Accepted;
                 assert_eq!(ended.len(), usize::from(accepted));
-                model.report(&name, CommandState::Uncertain);
+                if accepted {
+                    model.states.insert(name.clone(), CommandState::Uncertain);
+                    model.doubted.insert(name);
+                }
             }
             Step::NewSession => {
-                // A whole journal that lists nothing: all that is open never ran.
+                // A whole journal that lists nothing: what is open, or doubted from silence only,
+                // never ran. What the agent itself doubted stays in doubt.
                 epoch = open(store, hello(epoch)).await.epoch;
-                for state in model.states.values_mut() {
-                    if matches!(state, CommandState::Accepted | CommandState::Uncertain) {
+                for (name, state) in &mut model.states {
+                    if *state == CommandState::Accepted || model.doubted.contains(name) {
                         *state = CommandState::Expired;
                     }
                 }
+                model.doubted.clear();
             }
             Step::Report(..) | Step::Doubt(_) => {}
         }

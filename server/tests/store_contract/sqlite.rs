@@ -271,11 +271,11 @@ async fn the_locks_and_the_outbox_are_found_by_index() {
     let mut conn = fixture.outside().await;
     for (index, sql) in [
         (
-            "commands_unsettled",
+            "commands_open_dose",
             "SELECT request_id FROM commands c WHERE c.farm = 'f' AND c.kind = 'feed_now' AND c.robot = 'r' AND c.state IN ('ACCEPTED', 'UNCERTAIN') AND c.resolved_ms IS NULL",
         ),
         (
-            "commands_unsettled",
+            "commands_open_config",
             "SELECT request_id FROM commands c WHERE c.farm = 'f' AND c.kind = 'update_config' AND c.feeder = 'r' AND c.state IN ('ACCEPTED', 'UNCERTAIN') AND c.resolved_ms IS NULL",
         ),
         (

@@ -15,6 +15,7 @@ use pasamanos_proto::pb::PresenceState;
 use pasamanos_tests::{Client, Process, client::FARM, paths, wait_for};
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 
 /// Runs the demo until it is stopped.
 #[derive(Debug, Parser)]
@@ -198,7 +199,7 @@ impl Demo {
 
     /// The agent first, so that it can say goodbye.
     async fn stop(&mut self) -> anyhow::Result<()> {
-        let patience = Duration::from_secs(7);
+        let deadline = Instant::now() + Duration::from_secs(6);
         for process in [&mut self.agent, &mut self.web, &mut self.server] {
             if process.is_running() {
                 process.signal(rustix::process::Signal::TERM)?;
@@ -207,7 +208,8 @@ impl Demo {
             }
         }
         for process in [&mut self.agent, &mut self.web, &mut self.server] {
-            if process.wait(patience).await.is_err() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if process.wait(left).await.is_err() {
                 process.kill().await?;
             }
         }

@@ -6,9 +6,9 @@ use std::fmt;
 
 use pasamanos_proto::model::FarmId;
 use sha2::{Digest as _, Sha256};
-use sqlx::Row as _;
+use sqlx::{QueryBuilder, Row as _};
 
-use super::driver::{Conn, Row, for_update};
+use super::driver::{Conn, Db, Row, for_update};
 use super::tx::broken;
 use super::words::hex;
 use crate::domain::ports::StoreError;
@@ -142,29 +142,36 @@ impl Ledger {
 
     /// Writes records and heads.
     pub async fn flush(&mut self, conn: &mut Conn) -> Result<(), StoreError> {
+        // Rows a statement: each statement is a trip to the database's thread.
+        const ROWS: usize = 8;
         for (farm, head) in std::mem::take(&mut self.farms) {
-            for r in head.records {
-                sqlx::query(
-                    "INSERT INTO audit (farm, seq, prev_hash, hash, kind, subject, actor, body, time_ms)
-                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-                )
-                .bind(farm.to_string())
-                .bind(r.seq)
-                .bind(r.prev_hash.to_vec())
-                .bind(r.hash.to_vec())
-                .bind(r.kind)
-                .bind(r.subject)
-                .bind(r.actor)
-                .bind(r.body)
-                .bind(r.time_ms)
-                .execute(&mut *conn)
-                .await?;
+            if head.records.is_empty() {
+                continue;
+            }
+            let farm = farm.to_string();
+            for rows in head.records.chunks(ROWS) {
+                let mut insert = QueryBuilder::<Db>::new(
+                    "INSERT INTO audit
+                         (farm, seq, prev_hash, hash, kind, subject, actor, body, time_ms) ",
+                );
+                insert.push_values(rows, |mut row, r| {
+                    row.push_bind(farm.clone())
+                        .push_bind(r.seq)
+                        .push_bind(r.prev_hash.to_vec())
+                        .push_bind(r.hash.to_vec())
+                        .push_bind(r.kind.clone())
+                        .push_bind(r.subject.clone())
+                        .push_bind(r.actor.clone())
+                        .push_bind(r.body.clone())
+                        .push_bind(r.time_ms);
+                });
+                insert.build().execute(&mut *conn).await?;
             }
             sqlx::query(
                 "UPDATE farm_heads SET command_order = $2, audit_seq = $3, audit_hash = $4
                  WHERE farm = $1",
             )
-            .bind(farm.to_string())
+            .bind(farm)
             .bind(head.command_order)
             .bind(head.seq)
             .bind(head.hash.to_vec())

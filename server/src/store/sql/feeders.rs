@@ -65,11 +65,6 @@ pub async fn observe(
     .bind(config.valid().is_none())
     .bind(now_ms);
     tx.execute(insert).await?;
-    let update = sqlx::query("UPDATE feeders SET version = $3 WHERE farm = $1 AND feeder = $2")
-        .bind(farm.to_string())
-        .bind(feeder.id.to_string())
-        .bind(number);
-    tx.execute(update).await?;
     feeder.version = Some(version);
     Ok(true)
 }
@@ -125,8 +120,8 @@ fn same(a: &StoredFeeder, b: &StoredFeeder) -> bool {
 async fn upsert(tx: &mut Tx<'_>, farm: &FarmId, f: &StoredFeeder) -> Result<(), StoreError> {
     let statement = sqlx::query(
         "INSERT INTO feeders
-             (farm, feeder, agent, robot, tank, display_name, limits, capabilities, version)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0)
+             (farm, feeder, agent, robot, tank, display_name, limits, capabilities)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
          ON CONFLICT (farm, feeder) DO UPDATE SET
              robot = excluded.robot, tank = excluded.tank, display_name = excluded.display_name,
              limits = excluded.limits, capabilities = excluded.capabilities",

@@ -1,19 +1,16 @@
 //! What an agent reports in its session: outcomes, configs, records. Fenced by the epoch.
 
 use async_trait::async_trait;
-use pasamanos_proto::model::{
-    AgentName, CommandName, CommandReport, CommandState, FeederId, ObservedConfig,
-};
+use pasamanos_proto::model::{AgentName, CommandName, CommandReport, FeederId, ObservedConfig};
 use pasamanos_proto::pb::ConfigAuthor;
 use sqlx::Row as _;
 
 use super::driver::for_update;
-use super::session::of_agent;
-use super::settle::{feeder_of, settle_reported};
+use super::settle::settle_reported;
 use super::tx::{Tx, Write};
 use super::{feeders, read, records};
 use crate::domain::command::{Transition, transition};
-use crate::domain::ports::{Ingest, IngestError, Ingested, StoreError, StoredCommand};
+use crate::domain::ports::{Ingest, IngestError, Ingested, StoreError};
 
 /// Stores reports in order.
 pub struct Reports {
@@ -33,8 +30,9 @@ impl Write for Reports {
     type Err = IngestError;
 
     async fn run(&mut self, tx: &mut Tx<'_>) -> Result<Vec<Ingested>, IngestError> {
-        if current_epoch(tx, &self.agent).await? != Some(self.epoch) {
-            return Err(IngestError::Fenced);
+        // An outcome is read together with the epoch; one that stands first needs no other look.
+        if !matches!(self.items.first(), Some(Ingest::Outcome(_))) {
+            self.fence(tx).await?;
         }
         let mut done = Vec::with_capacity(self.items.len());
         for item in &self.items {
@@ -52,53 +50,59 @@ impl Write for Reports {
     }
 }
 
-/// The agent's epoch, locked until the transaction ends.
-async fn current_epoch(tx: &mut Tx<'_>, agent: &AgentName) -> Result<Option<i64>, StoreError> {
-    let row = sqlx::query(concat!(
-        "SELECT epoch FROM agents WHERE farm = $1 AND agent = $2",
-        for_update!()
-    ))
-    .bind(agent.farm.to_string())
-    .bind(agent.agent.to_string())
-    .fetch_optional(tx.conn())
-    .await?;
-    Ok(row.map(|row| row.try_get("epoch")).transpose()?)
-}
-
 impl Reports {
+    /// Fails if the session is not the current one; locks the epoch until the transaction ends.
+    async fn fence(&self, tx: &mut Tx<'_>) -> Result<(), IngestError> {
+        let row = sqlx::query(concat!(
+            "SELECT epoch FROM agents WHERE farm = $1 AND agent = $2",
+            for_update!()
+        ))
+        .bind(self.agent.farm.to_string())
+        .bind(self.agent.agent.to_string())
+        .fetch_optional(tx.conn())
+        .await?;
+        let epoch: Option<i64> = row.map(|row| row.try_get("epoch")).transpose()?;
+        if epoch == Some(self.epoch) { Ok(()) } else { Err(IngestError::Fenced) }
+    }
+
     async fn outcome(
         &self,
         tx: &mut Tx<'_>,
         report: &CommandReport,
-    ) -> Result<Ingested, StoreError> {
+    ) -> Result<Ingested, IngestError> {
         let refused = |why: &'static str| {
             tracing::error!(agent = %self.agent, command = %report.command, why, "alarm: a report is refused");
             Ok(Ingested::Refused { command: report.command.clone(), why })
         };
-        let Some(mut command) = of_agent(tx, &self.agent, &report.command).await? else {
+        let found = read::command_of(tx.conn(), &self.agent, &report.command).await?;
+        let Some((mut command, mut feeder, epoch)) = found else {
+            self.fence(tx).await?;
             return refused("no such command of this agent");
         };
+        if epoch != self.epoch {
+            return Err(IngestError::Fenced);
+        }
         if report.body_hash != command.action.body_hash(&command.feeder) {
             return refused("another body");
         }
         if command.epoch != self.epoch && !command.state.is_terminal() {
             return refused("a command of another epoch that no hello settled");
         }
-        let (feeder, changed) = match transition(command.state, report.state) {
-            Transition::Apply => {
-                (settle_reported(tx, &mut command, report, self.now_ms).await?, true)
-            }
+        let step = transition(command.state, report.state);
+        let changed = match step {
+            Transition::Apply => true,
             // Nothing is known better by hearing the same again.
-            Transition::Refine if command.doubt_by_server || command.reason != report.reason => {
-                (settle_reported(tx, &mut command, report, self.now_ms).await?, true)
-            }
-            step => {
-                if step == Transition::Contradiction {
-                    contradiction(&command, report.state);
-                }
-                (feeder_of(tx, &self.agent.farm, &command).await?, false)
-            }
+            Transition::Refine => command.doubt_by_server || command.reason != report.reason,
+            Transition::Keep | Transition::Contradiction => false,
         };
+        if changed {
+            settle_reported(tx, &mut command, &mut feeder, report, self.now_ms).await?;
+        } else if step == Transition::Contradiction {
+            tracing::error!(
+                command = %command.name, stored = ?command.state, reported = ?report.state,
+                "alarm: a report contradicts the end that is stored; nothing changes"
+            );
+        }
         Ok(Ingested::Outcome { command: Box::new(command), feeder: Box::new(feeder), changed })
     }
 
@@ -127,11 +131,4 @@ impl Reports {
             feeders::observe(tx, farm, &mut feeder, config, author, None, self.now_ms).await?;
         Ok(Ingested::Config(made.then(|| Box::new(feeder))))
     }
-}
-
-fn contradiction(command: &StoredCommand, reported: CommandState) {
-    tracing::error!(
-        command = %command.name, stored = ?command.state, ?reported,
-        "alarm: a report contradicts the end that is stored; nothing changes"
-    );
 }

@@ -1,13 +1,13 @@
 //! What is read: by name, by farm, by page. Every function is one statement unless it says more.
 
 use pasamanos_proto::model::{
-    AgentName, CommandName, FarmId, FeederId, FeederName, PageRequest, RequestId,
+    AgentName, CommandName, FarmId, FeederId, FeederName, PageRequest, RequestId, RobotId,
 };
 use pasamanos_proto::pb;
 use sqlx::Row as _;
 
 use super::driver::{Conn, Row};
-use super::rows::{self, command_columns, parsed, select_feeders};
+use super::rows::{self, command_columns, feeder_columns, parsed, version_in_force};
 use crate::domain::ports::{
     Farm, Page, StoreError, StoredAgent, StoredCommand, StoredFarm, StoredFeeder, StoredRobot,
     StoredTank, StoredVersion,
@@ -105,10 +105,16 @@ pub async fn robots(conn: &mut Conn, farm: &FarmId) -> Result<Vec<StoredRobot>, 
 
 /// A farm's feeders with their versions in force.
 pub async fn feeders(conn: &mut Conn, farm: &FarmId) -> Result<Vec<StoredFeeder>, StoreError> {
-    let rows = sqlx::query(concat!(select_feeders!(), "WHERE f.farm = $1 ORDER BY f.feeder"))
-        .bind(farm.to_string())
-        .fetch_all(conn)
-        .await?;
+    let rows = sqlx::query(concat!(
+        "SELECT ",
+        feeder_columns!(),
+        " FROM feeders f",
+        version_in_force!(),
+        " WHERE f.farm = $1 ORDER BY f.feeder"
+    ))
+    .bind(farm.to_string())
+    .fetch_all(conn)
+    .await?;
     rows.iter().map(rows::feeder).collect()
 }
 
@@ -118,11 +124,17 @@ pub async fn feeder(
     farm: &FarmId,
     feeder: &FeederId,
 ) -> Result<Option<StoredFeeder>, StoreError> {
-    let row = sqlx::query(concat!(select_feeders!(), "WHERE f.farm = $1 AND f.feeder = $2"))
-        .bind(farm.to_string())
-        .bind(feeder.to_string())
-        .fetch_optional(conn)
-        .await?;
+    let row = sqlx::query(concat!(
+        "SELECT ",
+        feeder_columns!(),
+        " FROM feeders f",
+        version_in_force!(),
+        " WHERE f.farm = $1 AND f.feeder = $2"
+    ))
+    .bind(farm.to_string())
+    .bind(feeder.to_string())
+    .fetch_optional(conn)
+    .await?;
     row.as_ref().map(rows::feeder).transpose()
 }
 
@@ -131,7 +143,7 @@ async fn unsettled(conn: &mut Conn, farm: &FarmId) -> Result<Vec<StoredCommand>,
     let rows = sqlx::query(concat!(
         "SELECT ",
         command_columns!(),
-        " FROM commands
+        " FROM commands c
           WHERE farm = $1 AND state IN ('ACCEPTED', 'UNCERTAIN') AND resolved_ms IS NULL
           ORDER BY ord"
     ))
@@ -139,6 +151,26 @@ async fn unsettled(conn: &mut Conn, farm: &FarmId) -> Result<Vec<StoredCommand>,
     .fetch_all(conn)
     .await?;
     rows.iter().map(rows::command).collect()
+}
+
+/// A robot's dose that is not settled.
+pub async fn unsettled_dose(
+    conn: &mut Conn,
+    farm: &FarmId,
+    robot: &RobotId,
+) -> Result<Option<CommandName>, StoreError> {
+    let row = sqlx::query(
+        "SELECT request_id FROM commands
+         WHERE farm = $1 AND kind = 'feed_now' AND robot = $2
+           AND state IN ('ACCEPTED', 'UNCERTAIN') AND resolved_ms IS NULL
+         LIMIT 1",
+    )
+    .bind(farm.to_string())
+    .bind(robot.to_string())
+    .fetch_optional(conn)
+    .await?;
+    let id = row.map(|row| parsed(&row, "request_id")).transpose()?;
+    Ok(id.map(|id| CommandName::new(farm.clone(), id)))
 }
 
 /// The last dose of each feeder; a meal that did not happen is none.
@@ -176,13 +208,41 @@ pub async fn command(
     let row = sqlx::query(concat!(
         "SELECT ",
         command_columns!(),
-        " FROM commands WHERE farm = $1 AND request_id = $2"
+        " FROM commands c WHERE farm = $1 AND request_id = $2"
     ))
     .bind(name.farm.to_string())
     .bind(name.request.to_string())
     .fetch_optional(conn)
     .await?;
     row.as_ref().map(rows::command).transpose()
+}
+
+/// A command of an agent, its feeder, and the agent's current epoch, in one statement.
+pub async fn command_of(
+    conn: &mut Conn,
+    agent: &AgentName,
+    name: &CommandName,
+) -> Result<Option<(StoredCommand, StoredFeeder, i64)>, StoreError> {
+    let row = sqlx::query(concat!(
+        "SELECT ",
+        command_columns!(),
+        ", ",
+        feeder_columns!(),
+        ", a.epoch AS current_epoch
+         FROM commands c
+         JOIN agents a ON a.farm = c.farm AND a.agent = c.agent
+         JOIN feeders f ON f.farm = c.farm AND f.feeder = c.feeder",
+        version_in_force!(),
+        " WHERE c.farm = $1 AND c.request_id = $2 AND c.agent = $3 AND a.farm = $4"
+    ))
+    .bind(name.farm.to_string())
+    .bind(name.request.to_string())
+    .bind(agent.agent.to_string())
+    .bind(agent.farm.to_string())
+    .fetch_optional(conn)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some((rows::command(&row)?, rows::feeder(&row)?, row.try_get("current_epoch")?)))
 }
 
 /// An epoch's commands without an end, above an insertion order.
@@ -196,7 +256,7 @@ pub async fn outbox(
     let rows = sqlx::query(concat!(
         "SELECT ",
         command_columns!(),
-        " FROM commands
+        " FROM commands c
           WHERE farm = $1 AND agent = $2 AND epoch = $3 AND ord > $4
             AND state IN ('ACCEPTED', 'UNCERTAIN') AND state = 'ACCEPTED'
           ORDER BY ord"
@@ -218,7 +278,7 @@ pub async fn open_commands(
     let rows = sqlx::query(concat!(
         "SELECT ",
         command_columns!(),
-        " FROM commands
+        " FROM commands c
           WHERE farm = $1 AND agent = $2 AND state IN ('ACCEPTED', 'UNCERTAIN')
           ORDER BY ord"
     ))
@@ -234,7 +294,7 @@ pub async fn endless_commands(conn: &mut Conn) -> Result<Vec<StoredCommand>, Sto
     let rows = sqlx::query(concat!(
         "SELECT ",
         command_columns!(),
-        " FROM commands
+        " FROM commands c
           WHERE state IN ('ACCEPTED', 'UNCERTAIN') AND state = 'ACCEPTED'
           ORDER BY farm, ord"
     ))
@@ -252,7 +312,7 @@ pub async fn resolved_by(
     let row = sqlx::query(concat!(
         "SELECT ",
         command_columns!(),
-        " FROM commands WHERE farm = $1 AND resolve_request = $2"
+        " FROM commands c WHERE farm = $1 AND resolve_request = $2"
     ))
     .bind(farm.to_string())
     .bind(request.to_string())
@@ -292,7 +352,7 @@ pub async fn commands(
             sqlx::query(concat!(
                 "SELECT ",
                 command_columns!(),
-                " FROM commands WHERE farm = $1 AND ord < $2 ORDER BY ord DESC LIMIT $3"
+                " FROM commands c WHERE farm = $1 AND ord < $2 ORDER BY ord DESC LIMIT $3"
             ))
             .bind(farm.to_string())
             .bind(below(page))
@@ -304,7 +364,7 @@ pub async fn commands(
             sqlx::query(concat!(
                 "SELECT ",
                 command_columns!(),
-                " FROM commands
+                " FROM commands c
                   WHERE farm = $1 AND feeder = $2 AND number < $3 ORDER BY number DESC LIMIT $4"
             ))
             .bind(farm.to_string())
@@ -328,7 +388,9 @@ pub async fn versions(
     page: &PageRequest,
 ) -> Result<Page<StoredVersion>, StoreError> {
     let rows = sqlx::query(
-        "SELECT number, etag, author, command, config, created_ms FROM config_versions
+        "SELECT number AS version, etag, author AS version_author, command AS version_command,
+                config, created_ms AS version_ms
+         FROM config_versions
          WHERE farm = $1 AND feeder = $2 AND number < $3 ORDER BY number DESC LIMIT $4",
     )
     .bind(feeder.farm.to_string())
@@ -337,8 +399,7 @@ pub async fn versions(
     .bind(limit(page))
     .fetch_all(conn)
     .await?;
-    let version = |row: &Row| rows::version(row, row.try_get("number")?);
-    let items = rows.iter().map(version).collect::<Result<_, StoreError>>()?;
+    let items = rows.iter().map(rows::version).collect::<Result<_, _>>()?;
     Ok(cut(items, page, |v| v.number.to_string()))
 }
 

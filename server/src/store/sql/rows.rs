@@ -17,33 +17,41 @@ use crate::domain::ports::{
     StoreError, StoredCommand, StoredFeeder, StoredResolution, StoredVersion,
 };
 
-/// The columns that [`command`] reads.
+/// The columns that [`command`] reads, of `commands c`.
 macro_rules! command_columns {
     () => {
-        "farm, request_id, feeder, robot, agent, epoch, ord, number, action, request_hash, boot_id,
-         start_before_ms, state, reason, metadata, detail, author, note, created_ms, settled_ms,
-         doubt_by_server, dispensed_mg, basis, resolve_request, resolve_verdict, resolve_fed_mg, resolve_who,
-         resolve_note, resolved_ms"
+        "c.farm, c.request_id, c.feeder, c.robot, c.agent, c.epoch, c.ord, c.number, c.action,
+         c.request_hash, c.boot_id, c.start_before_ms, c.state, c.reason, c.metadata, c.detail,
+         c.author, c.note, c.created_ms, c.doubt_by_server, c.settled_ms, c.dispensed_mg, c.basis, c.resolve_request,
+         c.resolve_verdict, c.resolve_fed_mg, c.resolve_who, c.resolve_note, c.resolved_ms"
     };
 }
 pub(super) use command_columns;
 
-/// A `SELECT` of feeders with their version in force and their unsettled config command; a
-/// condition on `f` follows.
-macro_rules! select_feeders {
+/// The columns that [`feeder`] reads, of `feeders f` and its [`version_in_force`].
+macro_rules! feeder_columns {
     () => {
-        "SELECT f.feeder, f.agent, f.robot, f.tank, f.display_name, f.limits, f.capabilities,
-                f.version, v.etag, v.author, v.command, v.config, v.created_ms,
-                (SELECT c.request_id FROM commands c
-                 WHERE c.farm = f.farm AND c.kind = 'update_config' AND c.feeder = f.feeder
-                   AND c.state IN ('ACCEPTED', 'UNCERTAIN') AND c.resolved_ms IS NULL
-                 LIMIT 1) AS pending
-         FROM feeders f
-         LEFT JOIN config_versions v
-           ON v.farm = f.farm AND v.feeder = f.feeder AND v.number = f.version "
+        "f.feeder, f.agent AS feeder_agent, f.robot AS feeder_robot, f.tank, f.display_name,
+         f.limits, f.capabilities, v.number AS version, v.etag, v.author AS version_author,
+         v.command AS version_command, v.config, v.created_ms AS version_ms,
+         (SELECT u.request_id FROM commands u
+          WHERE u.farm = f.farm AND u.kind = 'update_config' AND u.feeder = f.feeder
+            AND u.state IN ('ACCEPTED', 'UNCERTAIN') AND u.resolved_ms IS NULL
+          LIMIT 1) AS pending"
     };
 }
-pub(super) use select_feeders;
+pub(super) use feeder_columns;
+
+/// Joins `feeders f` with the version that its PLC was last read to run, if it ever was.
+macro_rules! version_in_force {
+    () => {
+        " LEFT JOIN config_versions v
+            ON v.farm = f.farm AND v.feeder = f.feeder AND v.number = (
+                SELECT MAX(n.number) FROM config_versions n
+                WHERE n.farm = f.farm AND n.feeder = f.feeder)"
+    };
+}
+pub(super) use version_in_force;
 
 /// Reads a text column as an id or a number.
 pub fn parsed<T: FromStr>(row: &Row, column: &str) -> Result<T, StoreError> {
@@ -119,34 +127,34 @@ fn resolution(row: &Row) -> Result<Option<StoredResolution>, StoreError> {
     }))
 }
 
-/// A feeder of a [`select_feeders`].
+/// A feeder with all of [`feeder_columns`].
 pub fn feeder(row: &Row) -> Result<StoredFeeder, StoreError> {
-    let number: i64 = row.try_get("version")?;
+    let number: Option<i64> = row.try_get("version")?;
     let pending: Option<&str> = row.try_get("pending")?;
     Ok(StoredFeeder {
         id: parsed(row, "feeder")?,
-        agent: parsed(row, "agent")?,
-        robot: parsed(row, "robot")?,
+        agent: parsed(row, "feeder_agent")?,
+        robot: parsed(row, "feeder_robot")?,
         tank: parsed(row, "tank")?,
         display_name: row.try_get("display_name")?,
         limits: Limits::try_from(message::<pb::Limits>(row, "limits")?).map_err(broken)?,
         capabilities: Capabilities::try_from(message::<pb::Capabilities>(row, "capabilities")?)
             .map_err(broken)?,
-        version: if number == 0 { None } else { Some(version(row, number)?) },
+        version: number.map(|_| version(row)).transpose()?,
         pending: pending.map(str::parse).transpose().map_err(broken)?,
     })
 }
 
-/// A version; `number` stands under another column name in each query.
-pub fn version(row: &Row, number: i64) -> Result<StoredVersion, StoreError> {
-    let command: Option<&str> = row.try_get("command")?;
+/// A version under the names of [`feeder_columns`].
+pub fn version(row: &Row) -> Result<StoredVersion, StoreError> {
+    let command: Option<&str> = row.try_get("version_command")?;
     Ok(StoredVersion {
-        number,
+        number: row.try_get("version")?,
         etag: row.try_get("etag")?,
-        author: word(row, "author")?,
+        author: word(row, "version_author")?,
         command: command.map(str::parse).transpose().map_err(broken)?,
         config: ObservedConfig::from(message::<pb::FeederConfig>(row, "config")?),
-        created_ms: row.try_get("created_ms")?,
+        created_ms: row.try_get("version_ms")?,
     })
 }
 

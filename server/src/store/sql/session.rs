@@ -11,7 +11,7 @@ use sqlx::Row as _;
 
 use super::driver::for_update;
 use super::settle::{self, Outcome, doubt, settle_reported};
-use super::tx::{Tx, Write};
+use super::tx::{Tx, Write, broken};
 use super::{feeders, read, records, rows};
 use crate::domain::command::{Transition, transition};
 use crate::domain::ports::{
@@ -129,7 +129,10 @@ async fn settle_older(
     for mut command in read::open_commands(tx.conn(), &hello.agent).await? {
         match at_hello(known, hello, &command) {
             Settlement::Listed(report) => {
-                let feeder = settle_reported(tx, &mut command, &report, now_ms).await?;
+                let feeder = read::feeder(tx.conn(), &hello.agent.farm, &command.feeder).await?;
+                let mut feeder =
+                    feeder.ok_or_else(|| broken(format_args!("{} has no feeder", command.name)))?;
+                settle_reported(tx, &mut command, &mut feeder, &report, now_ms).await?;
                 have.insert(feeder.id.clone(), feeder);
             }
             Settlement::Unlisted(state, reason) => {
@@ -157,10 +160,10 @@ async fn settled_before(
             continue;
         }
         let agent = &hello.agent;
-        match of_agent(tx, agent, &report.command).await? {
+        match read::command_of(tx.conn(), agent, &report.command).await? {
             None => alarms
                 .push(format!("{agent} has an outcome of {}, which is not here", report.command)),
-            Some(command) => {
+            Some((command, ..)) => {
                 if let Some(why) = conflict(&command, report) {
                     alarms.push(format!("{agent}, {}: {why}", command.name));
                 }
@@ -177,19 +180,6 @@ fn conflict(command: &StoredCommand, report: &CommandReport) -> Option<&'static 
     }
     (transition(command.state, report.state) == Transition::Contradiction)
         .then_some("the agent's outcome contradicts the one that is stored")
-}
-
-/// A command of this agent.
-pub async fn of_agent(
-    tx: &mut Tx<'_>,
-    agent: &AgentName,
-    name: &CommandName,
-) -> Result<Option<StoredCommand>, StoreError> {
-    if name.farm != agent.farm {
-        return Ok(None);
-    }
-    let command = read::command(tx.conn(), name).await?;
-    Ok(command.filter(|c| c.agent == agent.agent))
 }
 
 /// Makes versions of what the PLCs were found to run, except where a config command is in doubt:
@@ -225,7 +215,7 @@ async fn resolved(tx: &mut Tx<'_>, agent: &AgentName) -> Result<Vec<StoredComman
     let rows = sqlx::query(concat!(
         "SELECT ",
         rows::command_columns!(),
-        " FROM commands
+        " FROM commands c
           WHERE farm = $1 AND agent = $2 AND state IN ('ACCEPTED', 'UNCERTAIN')
             AND state = 'UNCERTAIN' AND resolved_ms IS NOT NULL
           ORDER BY ord DESC LIMIT 256"

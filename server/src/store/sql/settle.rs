@@ -2,16 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use pasamanos_proto::model::{
-    ActionKind, Basis, CommandReport, CommandState, FarmId, Reason, Verdict,
-};
+use pasamanos_proto::model::{ActionKind, Basis, CommandReport, CommandState, Reason, Verdict};
 use pasamanos_proto::pb::ConfigAuthor;
 use serde_json::json;
 
 use super::audit::Entry;
+use super::feeders;
 use super::tx::{Tx, broken};
 use super::words::Word;
-use super::{feeders, read};
 use crate::domain::ports::{StoreError, StoredCommand, StoredFeeder};
 
 /// An end, or the doubt.
@@ -139,37 +137,30 @@ pub async fn doubt(
     Ok(Some(command))
 }
 
-/// Applies a report, its config included. Answers the command's feeder as it is then.
+/// Applies a report, its config included, to a command and its feeder as they were read.
 pub async fn settle_reported(
     tx: &mut Tx<'_>,
     command: &mut StoredCommand,
+    feeder: &mut StoredFeeder,
     report: &CommandReport,
     now_ms: i64,
-) -> Result<StoredFeeder, StoreError> {
+) -> Result<(), StoreError> {
     settle(tx, command, Outcome::reported(report, command), now_ms).await?;
-    let farm = command.name.farm.clone();
-    let mut feeder = feeder_of(tx, &farm, command).await?;
+    let (farm, request) = (&command.name.farm, command.name.request);
+    // A feeder has one config command that is not settled: this one, if it was this one.
+    if feeder.pending == Some(request) && report.state != CommandState::Uncertain {
+        feeder.pending = None;
+    }
     let is_config = command.action.kind() == ActionKind::UpdateConfig;
     // While a config command runs, only its own outcome says what the PLC came to.
     let (Some(config), true) = (&report.config, is_config || feeder.pending.is_none()) else {
-        return Ok(feeder);
+        return Ok(());
     };
-    let by_command = is_config && report.state == CommandState::Applied;
-    let (author, by) = if by_command {
-        (ConfigAuthor::Command, Some(command.name.request))
+    let (author, by) = if is_config && report.state == CommandState::Applied {
+        (ConfigAuthor::Command, Some(request))
     } else {
         (ConfigAuthor::Farm, None)
     };
-    feeders::observe(tx, &farm, &mut feeder, config, author, by, now_ms).await?;
-    Ok(feeder)
-}
-
-/// The feeder of a command.
-pub async fn feeder_of(
-    tx: &mut Tx<'_>,
-    farm: &FarmId,
-    command: &StoredCommand,
-) -> Result<StoredFeeder, StoreError> {
-    let feeder = read::feeder(tx.conn(), farm, &command.feeder).await?;
-    feeder.ok_or_else(|| broken(format_args!("{} has no feeder", command.name)))
+    feeders::observe(tx, farm, feeder, config, author, by, now_ms).await?;
+    Ok(())
 }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use pasamanos_proto::model::FarmId;
 
 use super::audit::{Entry, Ledger};
-use super::driver::{Conn, Statement};
+use super::driver::{Conn, Row, Statement};
 use super::error::Cause;
 use crate::domain::ports::StoreError;
 
@@ -50,9 +50,15 @@ impl<'c> Tx<'c> {
         Ok(statement.execute(&mut *self.conn).await?.rows_affected())
     }
 
-    /// The next insertion order of the farm's commands.
+    /// Runs a statement that may write one row and return it. Without a row it wrote nothing.
+    pub async fn insert(&mut self, statement: Statement) -> Result<Option<Row>, StoreError> {
+        let row = statement.fetch_optional(&mut *self.conn).await?;
+        self.wrote |= row.is_some();
+        Ok(row)
+    }
+
+    /// The next insertion order of the farm's commands. One that is not used is left out.
     pub async fn next_order(&mut self, farm: &FarmId) -> Result<i64, StoreError> {
-        self.wrote = true;
         self.ledger.next_order(self.conn, farm).await
     }
 
