@@ -191,7 +191,9 @@ impl Agent {
             shared.context.stop.cancel();
             let patience = self.drain_timeout.saturating_sub(CLOSING);
             if timeout(patience, all(&mut workers)).await.is_err() {
-                tracing::warn!("a command still runs; it is journaled and settled at the next start");
+                tracing::warn!(
+                    "a command still runs; it is journaled and settled at the next start"
+                );
             }
             shared.leave.cancel();
         };

@@ -51,7 +51,10 @@ impl Clock {
     #[must_use]
     pub fn simulated(boot_id: &str, monotonic_ms: i64, wall_ms: i64) -> Self {
         let start = tokio::time::Instant::now();
-        Self { boot_id: boot_id.into(), simulated: Some(Simulated { start, monotonic_ms, wall_ms }) }
+        Self {
+            boot_id: boot_id.into(),
+            simulated: Some(Simulated { start, monotonic_ms, wall_ms }),
+        }
     }
 
     /// As [`monotonic_ms`].

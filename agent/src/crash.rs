@@ -1,8 +1,8 @@
-//! Crash points: places at which a test kills the process. With the cargo feature `crash-points`,
-//! `CRASH_AT=name:nth` makes the nth passage of a point a SIGKILL; without it they are nothing.
+//! Crash points: places at which a test kills the process. In a debug build `CRASH_AT=name:nth` makes
+//! the nth passage of a point a SIGKILL; in a release build they are nothing.
 
 /// Every point, in the order in which a dose passes them, with what must hold after a restart.
-#[cfg(any(test, feature = "crash-points"))]
+#[cfg(any(test, debug_assertions))]
 pub(crate) const POINTS: &[(&str, &str)] = &[
     ("agent.command.received", "not journaled: the next hello does not list it, it is EXPIRED"),
     ("agent.epoch.journaled", "no frame was sent under the epoch: no lease"),
@@ -18,17 +18,17 @@ pub(crate) const POINTS: &[(&str, &str)] = &[
     ("agent.records.acked", "sent again, absorbed by the server"),
 ];
 
-/// Marks a crash point; nothing unless compiled with `crash-points`.
+/// Marks a crash point; nothing in a release build.
 macro_rules! crash_point {
     ($name:literal) => {
-        #[cfg(feature = "crash-points")]
+        #[cfg(debug_assertions)]
         $crate::crash::reached($name);
     };
 }
 pub(crate) use crash_point;
 
 /// Dies here if `CRASH_AT` says so.
-#[cfg(feature = "crash-points")]
+#[cfg(debug_assertions)]
 pub(crate) fn reached(name: &str) {
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,10 +46,8 @@ pub(crate) fn reached(name: &str) {
     {
         tracing::error!(point = name, "crash point reached");
         #[cfg(target_os = "linux")]
-        let _ = rustix::process::kill_process(
-            rustix::process::getpid(),
-            rustix::process::Signal::KILL,
-        );
+        let _ =
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         std::process::abort();
     }
 }
@@ -79,7 +77,8 @@ mod tests {
     fn every_point_is_listed_and_passed() {
         let mut found = BTreeSet::new();
         used(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
-        let listed: BTreeSet<_> = super::POINTS.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let listed: BTreeSet<_> =
+            super::POINTS.iter().map(|(name, _)| (*name).to_owned()).collect();
         assert_eq!(found, listed);
     }
 }

@@ -38,9 +38,9 @@ use crate::outbox::Outbox;
 
 pub(crate) use self::hold::{keep_level, to_pb as hold_to_pb};
 pub(crate) use self::loose::look as look_for_loose;
+pub(crate) use self::ready::{Scene, limits_of, refusals};
 #[cfg(test)]
 pub(crate) use self::slot::token as token_of;
-pub(crate) use self::ready::{Scene, limits_of, refusals};
 
 /// What every command needs.
 #[derive(Clone, Debug)]
@@ -112,7 +112,12 @@ impl Executor {
             return;
         }
         let config = matches!(order.action, Action::UpdateConfig { .. });
-        let ticket = Ticket::new(&self.in_flight, name.clone(), config.then(|| Arc::clone(cell)), &order.feeder);
+        let ticket = Ticket::new(
+            &self.in_flight,
+            name.clone(),
+            config.then(|| Arc::clone(cell)),
+            &order.feeder,
+        );
         match self.context.journal.lookup(&name).await {
             Ok(None) => {}
             Ok(Some(entry)) => return self.answer(&entry, &order),

@@ -19,7 +19,9 @@ pub(crate) struct Gate {
 }
 
 /// While it lives the session cannot end.
-pub(crate) struct Entered<'a>(#[allow(dead_code, reason = "its drop is what counts")] MutexGuard<'a, ()>);
+pub(crate) struct Entered<'a>(
+    #[allow(dead_code, reason = "its drop is what counts")] MutexGuard<'a, ()>,
+);
 
 impl Gate {
     /// Without a session.

@@ -13,9 +13,7 @@ use std::sync::Arc;
 
 use pasamanos_proto::model::{CommandName, CommandState};
 use pasamanos_proto::pb;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous,
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
@@ -106,8 +104,13 @@ impl Journal {
         let (jobs, waiting) = mpsc::channel(JOBS);
         let (mark, high_water) = watch::channel(loaded.record_high_water);
         let incarnation: Arc<str> = loaded.incarnation.as_str().into();
-        let owner =
-            Owner { conn, lazy: Vec::new(), high_water: mark, steady: loaded.steady.clone(), _lock: lock };
+        let owner = Owner {
+            conn,
+            lazy: Vec::new(),
+            high_water: mark,
+            steady: loaded.steady.clone(),
+            _lock: lock,
+        };
         tasks.spawn(owner.run(waiting));
         let clock = clock.clone();
         Ok((Self { jobs, high_water, clock, incarnation }, loaded))
@@ -199,7 +202,8 @@ impl Journal {
 
 fn lock(path: &Path) -> Result<File, JournalError> {
     let failed = |e| JournalError::File(path.into(), e);
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(JournalError::Locked(path.into())),

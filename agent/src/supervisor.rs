@@ -39,7 +39,10 @@ pub(crate) async fn run(shared: &Shared, mut last_epoch: i64) {
                 let usual = match reason {
                     Reason::UnknownAgent => {
                         let command = format!("pasamanos-server agent add {}", shared.agent);
-                        tracing::error!(command, "the server does not know this agent; on the server, type: {command}");
+                        tracing::error!(
+                            command,
+                            "the server does not know this agent; on the server, type: {command}"
+                        );
                         slow()
                     }
                     Reason::ProtocolTooOld => {
@@ -47,7 +50,9 @@ pub(crate) async fn run(shared: &Shared, mut last_epoch: i64) {
                         slow()
                     }
                     Reason::SessionSuperseded => {
-                        tracing::error!("another machine connected as this agent; is its data copied?");
+                        tracing::error!(
+                            "another machine connected as this agent; is its data copied?"
+                        );
                         superseded.next(&mut random)
                     }
                     _ => {

@@ -9,10 +9,11 @@
     reason = "tests"
 )]
 
+mod peer;
 mod plc;
 mod rig;
 mod server;
 
+pub(crate) use self::peer::Peer;
 pub(crate) use self::plc::{Fate, ScriptedPlc};
 pub(crate) use self::rig::{FEEDER, OTHER, Rig, config};
-pub(crate) use self::server::Peer;

@@ -8,8 +8,8 @@
     reason = "tests"
 )]
 
+mod chaos;
 mod configs;
 mod doses;
 mod holds;
 mod sessions;
-mod chaos;

@@ -24,6 +24,16 @@ pub struct StackBuilder {
     server_args: Vec<String>,
     agent_toml: String,
     web: bool,
+    crash_at: Option<(Part, String)>,
+}
+
+/// A program that a crash point is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The server.
+    Server,
+    /// The agent.
+    Agent,
 }
 
 impl Default for StackBuilder {
@@ -35,6 +45,7 @@ impl Default for StackBuilder {
                 .into(),
             agent_toml: sim(3),
             web: false,
+            crash_at: None,
         }
     }
 }
@@ -151,6 +162,7 @@ impl Stack {
             .arg("--port-file")
             .arg(&port_file)
             .args(&self.builder.server_args);
+        self.crash_env(Part::Server, &mut command);
         self.server = Some(Process::start("server", &mut command, self.dir.path())?);
         let ports = self.port_file("server", &port_file).await?;
         let port = |key: &str| {
@@ -187,6 +199,18 @@ impl Stack {
         Ok(())
     }
 
+    /// From its next start on the program kills itself at the nth passage of this point, `name:nth`.
+    pub fn crash_at(&mut self, at: Option<(Part, String)>) {
+        self.builder.crash_at = at;
+    }
+
+    fn crash_env(&self, part: Part, command: &mut Command) {
+        match &self.builder.crash_at {
+            Some((at, point)) if *at == part => command.env("CRASH_AT", point),
+            _ => command.env_remove("CRASH_AT"),
+        };
+    }
+
     /// Where the agent's configuration is.
     pub fn agent_toml(&self) -> PathBuf {
         self.dir.path().join("agent.toml")
@@ -205,6 +229,7 @@ impl Stack {
         std::fs::write(self.agent_toml(), head + &self.builder.agent_toml)?;
         let mut command = Command::new(paths::binary("pasamanos-agent")?);
         command.arg("--config").arg(self.agent_toml());
+        self.crash_env(Part::Agent, &mut command);
         self.agent = Some(Process::start("agent", &mut command, self.dir.path())?);
         Ok(())
     }

@@ -75,7 +75,8 @@ pub(super) async fn update(
 /// feeder held, not half written and feeding.
 async fn begin(job: &mut Job, plan: &Plan) -> Result<(), NotBegun> {
     let mut entry = job.entry(None);
-    entry.slot = plan.base_revision().map(|(epoch, sequence)| SlotUse { epoch, sequence, token: 0 });
+    entry.slot =
+        plan.base_revision().map(|(epoch, sequence)| SlotUse { epoch, sequence, token: 0 });
     let (feeder, hold) = (job.order.feeder.clone(), plan.hold);
     job.begin(|state, now, changes| {
         changes.push(Change::Command(Box::new(entry)));
@@ -128,7 +129,8 @@ async fn hold_for_write(job: &Job) -> Result<(), Verdict> {
             return Ok(());
         }
         if job.expired() {
-            let detail = written.err().map_or_else(|| "the hold does not show".into(), |e| e.to_string());
+            let detail =
+                written.err().map_or_else(|| "the hold does not show".into(), |e| e.to_string());
             let verdict = Verdict::rejected(Reason::PlcUnreachable).with("robot", &job.cell.id);
             return Err(verdict.detail(detail));
         }
@@ -158,11 +160,15 @@ fn judge(job: &Job, plan: &Plan, written: Written, shown: Shown) -> Ended {
         Shown::Old(config) | Shown::Reverted(config) => Ended::whole(
             Verdict::rejected(Reason::RevertedByPlc).with("field", field).config(config),
         ),
-        Shown::Other(config) if plan.profile == Profile::Scalar && plan.changed.len() > 1 => Ended {
-            verdict: Verdict::uncertain(Reason::ConfigMixed).with("feeder", feeder).config(config),
-            loose: maybe,
-            whole: false,
-        },
+        Shown::Other(config) if plan.profile == Profile::Scalar && plan.changed.len() > 1 => {
+            Ended {
+                verdict: Verdict::uncertain(Reason::ConfigMixed)
+                    .with("feeder", feeder)
+                    .config(config),
+                loose: maybe,
+                whole: false,
+            }
+        }
         Shown::Other(config) => {
             let verdict = if maybe {
                 Verdict::uncertain(Reason::ChangedAtFarm)

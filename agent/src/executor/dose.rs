@@ -61,9 +61,14 @@ pub(super) async fn settle(job: &Job, mut doubt: Doubt) -> Option<Doubt> {
 
 /// Journals an end, unless the doubt that it says is journaled already.
 async fn finish(job: &Job, settled: Settled) {
-    let known = job.cell.ledger.look().await.open_dose.as_ref().is_some_and(|d| {
-        d.uncertain && d.order.command == job.order.command
-    });
+    let known = job
+        .cell
+        .ledger
+        .look()
+        .await
+        .open_dose
+        .as_ref()
+        .is_some_and(|d| d.uncertain && d.order.command == job.order.command);
     if known && settled.verdict.state == CommandState::Uncertain {
         return;
     }
@@ -146,7 +151,8 @@ async fn wait_until_ready(job: &Job, portion_mg: i32) -> Result<Ready, NotBegun>
         if let Some(verdict) = job.too_late() {
             return refused(unread.unwrap_or(verdict));
         }
-        if *job.context.gate.epoch().borrow() != Some(job.epoch) || job.context.stop.is_cancelled() {
+        if *job.context.gate.epoch().borrow() != Some(job.epoch) || job.context.stop.is_cancelled()
+        {
             return Err(NotBegun::Dropped);
         }
         let read_ms = job.now_ms();
@@ -230,9 +236,9 @@ fn leftover(
 pub(super) fn recover(job: &Job, open: &OpenDose) -> Doubt {
     let outlet = job.cell.feeder(job.feeder()).map_or(0, |f| f.outlet);
     match open.slot {
-        Some(mine) if job.cell.traits.sequenced => Doubt::Slot(
-            Drive::recovered(job, mine, outlet, open.amount_mg).doubted(open.uncertain),
-        ),
+        Some(mine) if job.cell.traits.sequenced => {
+            Doubt::Slot(Drive::recovered(job, mine, outlet, open.amount_mg).doubted(open.uncertain))
+        }
         _ => Doubt::Scalar(scalar::Watch::recovered(job, open)),
     }
 }

@@ -91,7 +91,8 @@ pub(super) async fn recover(job: Job, code: u32) {
     let verdict = if stands {
         Verdict { reason: Reason::AgentLost, ..Verdict::expired() }
     } else {
-        Verdict::uncertain(Reason::AgentLost).detail("the fault is gone; by this reset or by itself")
+        Verdict::uncertain(Reason::AgentLost)
+            .detail("the fault is gone; by this reset or by itself")
     };
     job.end_with_book(verdict, true, |_, _, _| {}).await;
 }

@@ -86,7 +86,10 @@ pub(super) async fn until_held(job: Job, mut doubted: bool) {
         }
         let wanted = {
             let state = job.cell.ledger.look().await;
-            state.feeders.get(job.feeder()).is_some_and(|b| b.holds.contains_key(&HoldSource::Operator))
+            state
+                .feeders
+                .get(job.feeder())
+                .is_some_and(|b| b.holds.contains_key(&HoldSource::Operator))
         };
         if !wanted {
             // A resume took it away before it ever showed.
@@ -132,9 +135,10 @@ pub(super) async fn resume(job: &mut Job) {
         let state = job.cell.ledger.look().await;
         let holds = state.feeders.get(&feeder).map(|b| &b.holds);
         let has = |source| holds.is_some_and(|h| h.contains_key(&source));
-        let others = holds.into_iter().flatten().filter(|(s, _)| {
-            !matches!(**s, HoldSource::Operator | HoldSource::Unspecified)
-        });
+        let others = holds
+            .into_iter()
+            .flatten()
+            .filter(|(s, _)| !matches!(**s, HoldSource::Operator | HoldSource::Unspecified));
         (has(HoldSource::Farm), has(HoldSource::Operator), others.count())
     };
     if snapshot.local || farm {

@@ -1,9 +1,7 @@
 //! Config values that were written and may show later: looked for at every poll, also after a
 //! restart, until they are settled. They are never credited to the farm.
 
-use pasamanos_proto::model::{
-    Action, CommandState, FeederId, FieldSet, ObservedConfig, Reason,
-};
+use pasamanos_proto::model::{Action, CommandState, FeederId, FieldSet, ObservedConfig, Reason};
 use pasamanos_proto::pb;
 
 use super::Context;
@@ -107,9 +105,7 @@ fn step(
         return Step::Doubt(attached(Verdict::uncertain(Reason::AgentLost)));
     }
     if !loose.reported {
-        let mixed = cell
-            .feeder(&loose.order.feeder)
-            .is_some_and(|f| f.profile == Profile::Scalar);
+        let mixed = cell.feeder(&loose.order.feeder).is_some_and(|f| f.profile == Profile::Scalar);
         let reason = if mixed { Reason::ConfigMixed } else { Reason::ChangedAtFarm };
         let verdict = attached(Verdict::uncertain(reason)).with("command", &loose.order.command);
         return Step::Doubt(verdict);

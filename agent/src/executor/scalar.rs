@@ -96,7 +96,8 @@ impl Watch {
                 return None;
             }
             if self.doubted && self.readable_ms.is_some_and(|since| now - since > SEARCH_MS) {
-                let verdict = Verdict::uncertain(Reason::PlcUnreachable).with("robot", &job.cell.id);
+                let verdict =
+                    Verdict::uncertain(Reason::PlcUnreachable).with("robot", &job.cell.id);
                 return Some(Settled { verdict, end: None, unused: false });
             }
             sleep(LOOK).await;

@@ -195,8 +195,9 @@ impl Drive {
             Err(_) if self.sent => None,
             Err(e) => {
                 let verdict = match e {
-                    DriverError::NotConnected => Verdict::rejected(Reason::PlcUnreachable)
-                        .with("robot", &job.cell.id),
+                    DriverError::NotConnected => {
+                        Verdict::rejected(Reason::PlcUnreachable).with("robot", &job.cell.id)
+                    }
                     e => Verdict::rejected(Reason::PlcRefused)
                         .with("plc_reason", "refused")
                         .detail(e.to_string()),
@@ -215,16 +216,17 @@ impl Drive {
         match judged {
             Judged::Waiting | Judged::Running => None,
             Judged::NotRun => {
-                let overtaken = job.overtaken().then(|| Verdict::rejected(Reason::SupersededByHold));
+                let overtaken =
+                    job.overtaken().then(|| Verdict::rejected(Reason::SupersededByHold));
                 Some(Settled::nothing(overtaken.unwrap_or_else(Verdict::expired)))
             }
             Judged::Ended { state, reason, mg } => Some(self.ended(job, state, reason, mg)),
             Judged::Lost if !self.sent => Some(Settled::nothing(
                 Verdict::rejected(Reason::PlcMemoryLost).with("robot", &job.cell.id),
             )),
-            Judged::Lost => Some(self.unknown(
-                Verdict::uncertain(Reason::PlcMemoryLost).with("robot", &job.cell.id),
-            )),
+            Judged::Lost => Some(
+                self.unknown(Verdict::uncertain(Reason::PlcMemoryLost).with("robot", &job.cell.id)),
+            ),
             Judged::Passed => {
                 let history = job.cell.history().await.ok()?;
                 Some(self.passed(job, &history))
@@ -238,9 +240,7 @@ impl Drive {
             Some(r) if r.token != self.mine.token || r.op != SlotOp::Dose => {
                 Settled::nothing(Verdict::expired())
             }
-            Some(r) if r.state != SlotState::Started => {
-                self.ended(job, r.state, 0, r.dispensed_mg)
-            }
+            Some(r) if r.state != SlotState::Started => self.ended(job, r.state, 0, r.dispensed_mg),
             _ => self.unknown(
                 Verdict::uncertain(Reason::AgentLost)
                     .detail("the PLC keeps no result of this dose any more"),
@@ -260,7 +260,8 @@ impl Drive {
             SlotState::Aborted if basis.is_measured() => {
                 let why = if why == Reason::Held { why } else { Reason::PlcRefused };
                 let verdict = Verdict::partial(why).dispensed(mg.into(), basis);
-                let verdict = if why == Reason::Held { verdict } else { verdict.with("plc_reason", name) };
+                let verdict =
+                    if why == Reason::Held { verdict } else { verdict.with("plc_reason", name) };
                 Settled { verdict, end, unused: false }
             }
             SlotState::Aborted => self.unknown(
@@ -274,7 +275,8 @@ impl Drive {
     }
 
     fn unknown(&self, verdict: Verdict) -> Settled {
-        let verdict = verdict.dispensed(self.amount_mg.into(), pasamanos_proto::model::Basis::Assumed);
+        let verdict =
+            verdict.dispensed(self.amount_mg.into(), pasamanos_proto::model::Basis::Assumed);
         Settled { verdict, end: None, unused: false }
     }
 }
@@ -332,7 +334,10 @@ mod tests {
     #[test]
     fn sequences_wrap() {
         let mine = SlotUse { epoch: 7, sequence: 0, token: 99 };
-        assert_eq!(judge(&slot(7, u32::MAX, SlotOp::Nop, 1, SlotState::Done), &mine), Judged::Waiting);
+        assert_eq!(
+            judge(&slot(7, u32::MAX, SlotOp::Nop, 1, SlotState::Done), &mine),
+            Judged::Waiting
+        );
         assert_eq!(judge(&slot(7, 1, SlotOp::Nop, 1, SlotState::Done), &mine), Judged::Passed);
     }
 }

@@ -61,8 +61,7 @@ impl RobotCell {
         clock: Clock,
         changed: Arc<Notify>,
     ) -> Self {
-        let feeders: Vec<_> =
-            driver.feeders().iter().filter(|f| f.robot == id).cloned().collect();
+        let feeders: Vec<_> = driver.feeders().iter().filter(|f| f.robot == id).cloned().collect();
         let controls = feeders.iter().map(|f| (f.feeder.clone(), Control::default())).collect();
         let view = watch::Sender::new(RobotView::unread(clock.monotonic_ms()));
         let traits = driver.traits(&id);
@@ -145,7 +144,10 @@ impl RobotCell {
     ///
     /// # Errors
     /// If it could not be read.
-    pub(crate) async fn read_config(&self, feeder: &FeederId) -> Result<ConfigReading, DriverError> {
+    pub(crate) async fn read_config(
+        &self,
+        feeder: &FeederId,
+    ) -> Result<ConfigReading, DriverError> {
         let began = self.clock.monotonic_ms();
         let read = timeout(READ, self.driver.read_config(feeder)).await;
         let reading =
@@ -224,7 +226,11 @@ impl RobotCell {
     ///
     /// # Errors
     /// As there.
-    pub(crate) async fn reset_fault(&self, feeder: &FeederId, code: u32) -> Result<(), DriverError> {
+    pub(crate) async fn reset_fault(
+        &self,
+        feeder: &FeederId,
+        code: u32,
+    ) -> Result<(), DriverError> {
         write(self.driver.reset_fault(feeder, code)).await
     }
 }

@@ -40,9 +40,10 @@ const OXYGEN: ReadingKind = ReadingKind::DissolvedOxygenUgPerL;
 
 #[test]
 fn a_reading_that_is_needed_and_missing_bad_or_of_another_tank_forbids() {
-    let locks =
-        Interlocks { min_dissolved_oxygen_ug_per_l: Some(4_000), ..Interlocks::default() };
-    for readings in [vec![], vec![("tank-a1", OXYGEN, 8_000, false)], vec![("tank-b2", OXYGEN, 8_000, true)]] {
+    let locks = Interlocks { min_dissolved_oxygen_ug_per_l: Some(4_000), ..Interlocks::default() };
+    for readings in
+        [vec![], vec![("tank-a1", OXYGEN, 8_000, false)], vec![("tank-b2", OXYGEN, 8_000, true)]]
+    {
         let found = forbidden(&feeder(), &locks, &with(&readings));
         assert_eq!(found.len(), 1, "{readings:?}");
         assert_eq!(found[0].value, None);

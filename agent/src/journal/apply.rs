@@ -46,11 +46,13 @@ pub(super) async fn change(
             Ok(())
         }
         Change::Resolved(name, resolution) => {
-            sqlx::query("UPDATE commands SET settled = 1, loose = 0, resolution = ? WHERE name = ?")
-                .bind(resolution.encode_to_vec())
-                .bind(name.to_string())
-                .execute(tx)
-                .await?;
+            sqlx::query(
+                "UPDATE commands SET settled = 1, loose = 0, resolution = ? WHERE name = ?",
+            )
+            .bind(resolution.encode_to_vec())
+            .bind(name.to_string())
+            .execute(tx)
+            .await?;
             Ok(())
         }
         Change::Slot(robot, epoch, sequence) => {
@@ -263,7 +265,10 @@ pub(super) async fn lazy(tx: &mut SqliteConnection, lazy: &Lazy, now: i64) -> Do
                 .await?;
         }
         Lazy::RecordsThrough(through) => {
-            sqlx::query("DELETE FROM records WHERE sequence <= ?").bind(through).execute(tx).await?;
+            sqlx::query("DELETE FROM records WHERE sequence <= ?")
+                .bind(through)
+                .execute(tx)
+                .await?;
         }
     }
     Ok(())

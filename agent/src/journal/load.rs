@@ -228,11 +228,12 @@ pub(super) async fn records(
     max: usize,
 ) -> Result<Vec<pb::Record>, JournalError> {
     let limit = i64::try_from(max).unwrap_or(i64::MAX);
-    let rows = sqlx::query("SELECT content FROM records WHERE sequence > ? ORDER BY sequence LIMIT ?")
-        .bind(after)
-        .bind(limit)
-        .fetch_all(conn)
-        .await?;
+    let rows =
+        sqlx::query("SELECT content FROM records WHERE sequence > ? ORDER BY sequence LIMIT ?")
+            .bind(after)
+            .bind(limit)
+            .fetch_all(conn)
+            .await?;
     let mut bytes = 0;
     let mut records = Vec::with_capacity(rows.len());
     for row in &rows {

@@ -134,12 +134,7 @@ impl Book {
     }
 
     /// Ends a hold. If it was the last of ours, the bit that we set must go.
-    pub(crate) fn lift(
-        &mut self,
-        source: pb::HoldSource,
-        now: &Moment,
-        changes: &mut Vec<Change>,
-    ) {
+    pub(crate) fn lift(&mut self, source: pb::HoldSource, now: &Moment, changes: &mut Vec<Change>) {
         let ours = source != pb::HoldSource::Farm;
         if self.forget(source, changes) && ours && self.held_by().next().is_none() {
             self.hold(pb::HoldSource::Unspecified, ("", ""), now, changes);
@@ -214,8 +209,7 @@ impl Book {
         now: &Moment,
         changes: &mut Vec<Change>,
     ) {
-        let entry =
-            EnvelopeEntry { at_ms: now.steady_ms, mg, command: command.cloned(), assumed };
+        let entry = EnvelopeEntry { at_ms: now.steady_ms, mg, command: command.cloned(), assumed };
         self.envelope.add(entry.clone());
         changes.push(Change::Envelope(self.id().clone(), entry));
     }

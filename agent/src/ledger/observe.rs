@@ -56,8 +56,7 @@ impl State {
             changes.push(Change::FirstPortion(feeder.clone(), mg));
         }
         if valid.is_none() {
-            let alarm =
-                Alarm::feeder(Reason::InvalidField, pb::AlarmSeverity::Warning, feeder);
+            let alarm = Alarm::feeder(Reason::InvalidField, pb::AlarmSeverity::Warning, feeder);
             book.alarm(&alarm, now, changes);
         } else {
             book.alarmed.remove(&Reason::InvalidField);
@@ -95,8 +94,8 @@ impl State {
         changes: &mut Vec<Change>,
     ) {
         let known = self.journal_slot(Some(slot));
-        let behind = known.0 == slot.epoch
-            && slot.last_sequence.wrapping_sub(known.1) > u32::MAX / 2;
+        let behind =
+            known.0 == slot.epoch && slot.last_sequence.wrapping_sub(known.1) > u32::MAX / 2;
         let lost = self.plc_epoch.is_some_and(|e| e != slot.epoch) || behind;
         if self.plc_epoch != Some(slot.epoch) {
             self.plc_epoch = Some(slot.epoch);
@@ -169,8 +168,7 @@ impl State {
     }
 
     fn see_feed(&mut self, feeder: &FeederSnapshot, now: &Moment, changes: &mut Vec<Change>) {
-        let commanded =
-            self.open_dose.as_ref().is_some_and(|d| d.order.feeder == feeder.feeder);
+        let commanded = self.open_dose.as_ref().is_some_and(|d| d.order.feeder == feeder.feeder);
         let Some(book) = self.feeders.get_mut(&feeder.feeder) else { return };
         let mark = book.account.mark.clone();
         let portions = book.account.observe(&Sight {

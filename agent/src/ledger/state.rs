@@ -166,8 +166,9 @@ impl State {
         };
         if uncertain {
             // Counted in full by its reservation; its record follows when it is settled.
-            let alarm = Alarm::feeder(report.reason, pb::AlarmSeverity::Critical, &dose.order.feeder)
-                .with("command", name);
+            let alarm =
+                Alarm::feeder(report.reason, pb::AlarmSeverity::Critical, &dose.order.feeder)
+                    .with("command", name);
             changes.push(Change::Record(Box::new(alarm.to_record(now.wall_ms))));
             self.open_dose = Some(OpenDose { uncertain: true, ..dose });
             return;

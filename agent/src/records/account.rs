@@ -113,7 +113,10 @@ impl Account {
         self.mark.total_mg = Some(forward(mark, paid, total));
         self.mark.ahead_mg -= paid;
         if self.mark.ahead_mg > 0 && !dosing && mono_ms - self.ahead_since_ms > AHEAD_MS {
-            tracing::warn!(mg = self.mark.ahead_mg, "the totaliser did not count what the PLC says it fed");
+            tracing::warn!(
+                mg = self.mark.ahead_mg,
+                "the totaliser did not count what the PLC says it fed"
+            );
             self.mark.ahead_mg = 0;
         }
     }

@@ -94,8 +94,7 @@ impl<'a> Running<'a> {
             if self.drained.is_some_and(|at| now >= at) && self.settled_or_late(now) {
                 return End::Drained(Duration::ZERO);
             }
-            if self.leaving.is_some_and(|at| now >= at)
-                || (self.leaving.is_some() && self.quiet())
+            if self.leaving.is_some_and(|at| now >= at) || (self.leaving.is_some() && self.quiet())
             {
                 return self.leave(inbound).await;
             }
@@ -232,15 +231,13 @@ impl<'a> Running<'a> {
         }
         match response.frame? {
             Frame::HeartbeatAck(_) => self.lived = true,
-            Frame::Command(frame) => {
-                match CommandOrder::try_from(frame.clone()) {
-                    Ok(order) => self.shared.executor.receive(order, self.terms.epoch).await,
-                    Err(e) => {
-                        tracing::error!(command = frame.command, error = %e, "a command cannot be read");
-                        self.unreadable(&frame, &e);
-                    }
+            Frame::Command(frame) => match CommandOrder::try_from(frame.clone()) {
+                Ok(order) => self.shared.executor.receive(order, self.terms.epoch).await,
+                Err(e) => {
+                    tracing::error!(command = frame.command, error = %e, "a command cannot be read");
+                    self.unreadable(&frame, &e);
                 }
-            }
+            },
             Frame::CommandAck(ack) => {
                 if let Err(e) = self.command_ack(ack).await {
                     tracing::error!(error = %e, "an acknowledgement cannot be read");

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pasamanos_proto::model::{
-    FeederId, ObservedConfig, duration_from_ms, timestamp_from_ms,
-};
+use pasamanos_proto::model::{FeederId, ObservedConfig, duration_from_ms, timestamp_from_ms};
 use pasamanos_proto::pb::{self, FeederState, LinkState, Quality};
 
 use crate::calendar::Moment;
@@ -75,10 +73,11 @@ fn is_fresh(cell: &RobotCell, view: &RobotView, now: &Moment) -> bool {
 }
 
 fn robot(cell: &RobotCell, view: &RobotView, state: &State, now: &Moment) -> pb::RobotReport {
-    let hoppers = view.snapshot.iter().flat_map(|s| &s.hoppers).map(|h| pb::Hopper {
-        level_mg: h.level_mg,
-        feed_name: h.feed_name.clone(),
-    });
+    let hoppers = view
+        .snapshot
+        .iter()
+        .flat_map(|s| &s.hoppers)
+        .map(|h| pb::Hopper { level_mg: h.level_mg, feed_name: h.feed_name.clone() });
     pb::RobotReport {
         robot: cell.id.to_string(),
         link: view.link.into(),
@@ -130,10 +129,10 @@ fn tank(
             quality: quality.into(),
         }
     });
-    let report = all.tanks.entry(feeder.tank.to_string()).or_insert_with(|| pb::TankReport {
-        tank: feeder.tank.to_string(),
-        readings: Vec::new(),
-    });
+    let report = all
+        .tanks
+        .entry(feeder.tank.to_string())
+        .or_insert_with(|| pb::TankReport { tank: feeder.tank.to_string(), readings: Vec::new() });
     for reading in readings {
         // Two feeders of one tank show the same sensor.
         if !report.readings.iter().any(|r| r.kind == reading.kind) {
@@ -154,12 +153,8 @@ struct Status<'a> {
 
 impl Status<'_> {
     fn build(&self, feeder: &FeederDescription) -> pb::FeederStatus {
-        let seen = self
-            .view
-            .snapshot
-            .iter()
-            .flat_map(|s| &s.feeders)
-            .find(|f| f.feeder == feeder.feeder);
+        let seen =
+            self.view.snapshot.iter().flat_map(|s| &s.feeders).find(|f| f.feeder == feeder.feeder);
         let age = self.view.age_ms(self.now.mono_ms);
         let next = seen.and_then(|f| f.next_dose_in_s).filter(|_| self.fresh);
         let next_ms = next.map(|s| self.now.wall_ms - age.unwrap_or(0) + i64::from(s) * 1_000);
@@ -167,7 +162,11 @@ impl Status<'_> {
             state: self.state(feeder).into(),
             holds: self.book.held_by().map(executor::hold_to_pb).collect(),
             blocks: self.blocks(feeder),
-            dispensed_today_mg: self.view.snapshot.as_ref().map(|_| self.book.today_mg(&self.now.date)),
+            dispensed_today_mg: self
+                .view
+                .snapshot
+                .as_ref()
+                .map(|_| self.book.today_mg(&self.now.date)),
             last_dose: self.book.last_dose.clone(),
             next_dose_time: next_ms.map(timestamp_from_ms),
             faults: faults(self.view, self.state, self.now),

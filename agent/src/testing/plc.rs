@@ -108,7 +108,8 @@ impl Plc {
             self.execute(write);
         }
         if let Some((since, feeder, amount)) = self.running.clone() {
-            let fed = u64::try_from(since.elapsed().as_millis()).unwrap() * u64::from(self.rate) / 1_000;
+            let fed =
+                u64::try_from(since.elapsed().as_millis()).unwrap() * u64::from(self.rate) / 1_000;
             let fed = u32::try_from(fed).unwrap().min(amount);
             let more = u64::from(fed - self.slot.dispensed_mg);
             self.slot.dispensed_mg = fed;

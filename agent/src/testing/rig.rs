@@ -12,8 +12,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::peer::Peer;
 use super::plc::ScriptedPlc;
-use super::server::{Peer, ScriptedServer};
+use super::server::ScriptedServer;
 use crate::agent::{Agent, Parts};
 use crate::clock::Clock;
 
@@ -98,7 +99,8 @@ impl Rig {
         let _aborted = task.await;
         // The owner of the journal ends when nobody can ask it any more, and lets its lock go.
         loop {
-            let lock = std::fs::File::options().write(true).open(self.dir.path().join("journal.lock"));
+            let lock =
+                std::fs::File::options().write(true).open(self.dir.path().join("journal.lock"));
             if lock.unwrap().try_lock().is_ok() {
                 return;
             }

@@ -1,21 +1,15 @@
 //! The other end of a session, played by the test.
 
-use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
-use pasamanos_proto::model::{
-    AgentFrame, AgentFrameBody, CommandName, CommandOrder, CommandReport, CommandState, Hello,
-    duration_from_ms,
-};
-use pasamanos_proto::pb::{self, connect_response::Frame};
+use pasamanos_proto::pb;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
+use super::peer::Peer;
 use crate::transport::{Inbound, Transport};
 
 /// Takes sessions.
@@ -23,9 +17,6 @@ pub(crate) struct ScriptedServer {
     opened: mpsc::Sender<Peer>,
     taken: Mutex<Option<mpsc::Receiver<Peer>>>,
 }
-
-/// Longer than any test waits.
-const PATIENCE: Duration = Duration::from_mins(15);
 
 impl ScriptedServer {
     pub(crate) fn new() -> Self {
@@ -43,174 +34,8 @@ impl ScriptedServer {
 impl Transport for ScriptedServer {
     async fn open(&self, from: mpsc::Receiver<pb::ConnectRequest>) -> Result<Inbound, Status> {
         let (to, stream) = mpsc::channel(64);
-        let peer = Peer {
-            from,
-            to,
-            epoch: 0,
-            reports: Vec::new(),
-            records: Vec::new(),
-            feeders: BTreeMap::new(),
-            beats: 0,
-            ack: true,
-            said_goodbye: false,
-        };
-        self.opened.send(peer).await.map_err(|_| Status::unavailable("no server"))?;
+        let opened = self.opened.send(Peer::new(from, to)).await;
+        opened.map_err(|_| Status::unavailable("no server"))?;
         Ok(ReceiverStream::new(stream).boxed())
-    }
-}
-
-/// One session, as the server sees it. It acknowledges what it gets unless told not to.
-pub(crate) struct Peer {
-    from: mpsc::Receiver<pb::ConnectRequest>,
-    to: mpsc::Sender<Result<pb::ConnectResponse, Status>>,
-    pub epoch: i64,
-    pub reports: Vec<CommandReport>,
-    pub records: Vec<pb::Record>,
-    pub feeders: BTreeMap<String, pb::FeederReport>,
-    pub beats: i64,
-    pub ack: bool,
-    pub said_goodbye: bool,
-}
-
-impl Peer {
-    pub(crate) async fn frame(&mut self) -> Option<AgentFrame> {
-        let frame = timeout(PATIENCE, self.from.recv()).await.expect("a frame in time")?;
-        Some(AgentFrame::try_from(frame).expect("a valid frame"))
-    }
-
-    pub(crate) async fn send(&self, frame: Frame) {
-        let response = pb::ConnectResponse { epoch: self.epoch, frame: Some(frame) };
-        let _ended = self.to.send(Ok(response)).await;
-    }
-
-    pub(crate) async fn hello(&mut self) -> Hello {
-        match self.frame().await.expect("a hello").body {
-            AgentFrameBody::Hello(hello) => *hello,
-            other => panic!("not a hello: {other:?}"),
-        }
-    }
-
-    /// Opens the session under the next epoch.
-    pub(crate) async fn welcome(&mut self, epoch: i64) {
-        self.epoch = epoch;
-        let welcome = pb::Welcome {
-            protocol_version: 1,
-            min_protocol_version: 1,
-            capabilities: Vec::new(),
-            epoch,
-            lease_ttl: Some(duration_from_ms(25_000)),
-            heartbeat_interval: Some(duration_from_ms(8_000)),
-            server_time: None,
-            records_through: 0,
-            time_zone: "UTC".into(),
-        };
-        self.send(Frame::Welcome(welcome)).await;
-    }
-
-    pub(crate) async fn order(&self, order: &CommandOrder) {
-        self.send(Frame::Command(order.clone().into())).await;
-    }
-
-    /// Takes one frame in and acts as a server would; false at the stream's end.
-    pub(crate) async fn step(&mut self) -> bool {
-        let Some(frame) = self.frame().await else { return false };
-        assert!(self.epoch == 0 || frame.epoch == self.epoch, "a frame of another epoch");
-        match frame.body {
-            AgentFrameBody::Hello(_) => panic!("a second hello"),
-            AgentFrameBody::Heartbeat(beat) => {
-                self.beats += 1;
-                assert_eq!(beat.sequence, self.beats);
-                self.send(Frame::HeartbeatAck(pb::HeartbeatAck { sequence: beat.sequence })).await;
-            }
-            AgentFrameBody::Status(status) => {
-                for f in status.feeders {
-                    let old = self.feeders.get(&f.feeder).and_then(|o| o.config.clone());
-                    let config = f.config.clone().or(old);
-                    self.feeders.insert(f.feeder.clone(), pb::FeederReport { config, ..f });
-                }
-            }
-            AgentFrameBody::Command(report) => {
-                if report.state.is_terminal() && self.ack {
-                    let ack = pb::CommandAck {
-                        command: report.command.to_string(),
-                        state: pb::CommandState::from(report.state).into(),
-                        resolution: None,
-                    };
-                    self.send(Frame::CommandAck(ack)).await;
-                }
-                self.reports.push(*report);
-            }
-            AgentFrameBody::Records(batch) => {
-                let through = batch.records.last().unwrap().sequence;
-                for r in batch.records {
-                    if self.records.last().is_none_or(|l| l.sequence < r.sequence) {
-                        self.records.push(pb::Record {
-                            sequence: r.sequence,
-                            hash: r.hash.as_bytes().to_vec().into(),
-                            content: Some(r.content),
-                        });
-                    }
-                }
-                if self.ack {
-                    let incarnation = batch.incarnation;
-                    self.send(Frame::RecordsAck(pb::RecordsAck {
-                        incarnation,
-                        through_sequence: through,
-                    }))
-                    .await;
-                }
-            }
-            AgentFrameBody::Goodbye(_) => self.said_goodbye = true,
-        }
-        true
-    }
-
-    /// The end of a command, the next one after those that were waited for.
-    pub(crate) async fn outcome(&mut self, name: &CommandName) -> CommandReport {
-        loop {
-            let found = self
-                .reports
-                .iter()
-                .position(|r| r.command == *name && r.state.is_terminal());
-            if let Some(i) = found {
-                return self.reports.remove(i);
-            }
-            assert!(self.step().await, "the stream ended before the outcome of {name}");
-        }
-    }
-
-    /// Until the command is begun.
-    pub(crate) async fn executing(&mut self, name: &CommandName) {
-        let begun = |r: &CommandReport| r.command == *name && r.state == CommandState::Executing;
-        while !self.reports.iter().any(begun) {
-            assert!(self.step().await, "the stream ended before {name} was begun");
-        }
-    }
-
-    /// Plays the server for a while.
-    pub(crate) async fn play(&mut self, time: Duration) {
-        let _over = timeout(time, async { while self.step().await {} }).await;
-    }
-
-    pub(crate) fn doses(&self) -> Vec<&pb::Dose> {
-        let dose = |r: &'_ pb::Record| matches!(r.content, Some(pb::record::Content::Dose(_)));
-        self.records
-            .iter()
-            .filter(|r| dose(r))
-            .filter_map(|r| match &r.content {
-                Some(pb::record::Content::Dose(d)) => Some(d),
-                _ => None,
-            })
-            .collect()
-    }
-
-    pub(crate) fn alarms(&self) -> Vec<String> {
-        self.records
-            .iter()
-            .filter_map(|r| match &r.content {
-                Some(pb::record::Content::Alarm(a)) => Some(a.reason.clone()),
-                _ => None,
-            })
-            .collect()
     }
 }

@@ -105,6 +105,12 @@ async fn run(seed: u64, met: &mut Met) {
                 peer.order(&order).await;
             }
             sent.push(order);
+            if random.u8(0..5) == 0 {
+                // The dose is on its way, and then nothing can be read for longer than its limit.
+                peer.play(Duration::from_millis(random.u64(0..600))).await;
+                rig.plc.plc().readable = false;
+                peer.play(Duration::from_secs(random.u64(10..25))).await;
+            }
         }
         peer.play(Duration::from_millis(random.u64(1..14_000))).await;
         ledger.take(&mut peer);

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use pasamanos_proto::model::{
-    Action, CommandState, FeederConfig, ObservedConfig, Reason,
-};
+use pasamanos_proto::model::{Action, CommandState, FeederConfig, ObservedConfig, Reason};
 use pasamanos_proto::pb;
 
 use crate::driver::Profile;

@@ -136,9 +136,8 @@ async fn an_open_intent_is_only_fenced_after_a_restart() {
     let hello = peer.hello().await;
     let listed = hello.commands.iter().find(|r| r.command == order.command);
     // It may be fenced before the hello is built.
-    let fenced = listed.is_some_and(|r| {
-        matches!(r.state, CommandState::Executing | CommandState::Expired)
-    });
+    let fenced =
+        listed.is_some_and(|r| matches!(r.state, CommandState::Executing | CommandState::Expired));
     assert!(fenced, "{:?}", hello.commands);
     assert!(hello.journal.slots[0].agrees());
     let epoch = rig.next_epoch();

@@ -21,7 +21,10 @@ async fn a_hold_ends_a_running_dose_and_what_waits_behind_it() {
     peer.order(&hold).await;
     assert_eq!(peer.outcome(&hold.command).await.state, CommandState::Applied);
     let overtaken = peer.outcome(&waiting.command).await;
-    assert_eq!((overtaken.state, overtaken.reason), (CommandState::Rejected, Reason::SupersededByHold));
+    assert_eq!(
+        (overtaken.state, overtaken.reason),
+        (CommandState::Rejected, Reason::SupersededByHold)
+    );
     let end = peer.outcome(&running.command).await;
     assert_eq!((end.state, end.reason), (CommandState::Partial, Reason::Held));
     let fed = end.dispensed.unwrap().0;

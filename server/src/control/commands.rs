@@ -16,6 +16,7 @@ use super::farms::{Farm, FeederView, store_error};
 use super::gate::Pass;
 use super::outcomes::{Follower, Progress};
 use super::watch::stopping_error;
+use crate::crash::crash_point;
 use crate::domain::ports::{AcceptError, NewCommand, StoredCommand};
 use crate::domain::{Error, ErrorKind, config, feed};
 
@@ -142,7 +143,9 @@ impl Control {
         );
         let committed = self.tasks.spawn(async move {
             let agent = commands.first().map(|c| c.agent.clone());
+            crash_point!("server.accept.before-commit");
             let accepted = this.store.accept(commands, PATIENCE).await?;
+            crash_point!("server.accept.committed");
             for command in &accepted {
                 farm_.update(|s, _| s.put_command(Progress::stored(command.clone())));
             }

@@ -19,6 +19,7 @@ use super::outcomes::Progress;
 use super::registry::{Opening, ToSession};
 use super::session_io::Session;
 use super::{Control, short_id};
+use crate::crash::crash_point;
 use crate::domain::liveness::Heard;
 use crate::domain::ports::{
     Holder, OpenError, OpenSession, SessionOpened, StoreError, StoredCommand,
@@ -164,6 +165,7 @@ impl Control {
             }
             Err(OpenError::Store(_)) => return Err(SessionError::Unavailable),
         };
+        crash_point!("server.session.opened");
         match self.farms.reload(&hello.agent.farm).await {
             Ok(farm) => {
                 farm.update(|s, now| {

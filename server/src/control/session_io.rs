@@ -20,6 +20,7 @@ use super::registry::ToSession;
 use super::session::{SessionEnd, SessionError};
 use super::{Control, view};
 use crate::bus::Doorbell;
+use crate::crash::crash_point;
 use crate::domain::command::outcome_grace_ms;
 use crate::domain::ports::{
     Holder, Ingest, IngestError, Ingested, LeaseError, Renewal, SessionOpened, StoredCommand,
@@ -144,6 +145,7 @@ impl Session {
                     let Ok(room) = room else { return Ok(SessionEnd::Gone) };
                     if let Some(frame) = self.outbound.pop_front() {
                         room.send(frame);
+                        crash_point!("server.frame.sent");
                     }
                     self.stuck = 0;
                 }
@@ -184,6 +186,7 @@ impl Session {
             let (control, agent, epoch) =
                 (self.control.clone(), self.agent.clone(), self.holder.epoch);
             self.storing = Some(Box::pin(async move {
+                crash_point!("server.outcome.before-commit");
                 let now_ms = control.clock.wall_ms();
                 let result = control.store.ingest(&agent, epoch, &batch, now_ms).await;
                 (batch, result)
@@ -313,6 +316,7 @@ impl Session {
                 return Ok(());
             }
         };
+        crash_point!("server.outcome.committed");
         for item in stored {
             self.tell(item);
         }
@@ -362,6 +366,7 @@ impl Session {
         match renewed {
             Ok(Renewal::Held) => {
                 self.lease_held = true;
+                crash_point!("server.lease.held");
                 // An answer from before an outage must not hide it.
                 if self.control.leases_reachable() {
                     self.control.set_presence(&self.agent, PresenceState::Online).await;
@@ -463,6 +468,7 @@ impl Session {
                 // Full: the agent does not read now. The scan comes back to it.
                 return Ok(());
             }
+            crash_point!("server.command.sent");
             self.cursor = command.order;
             self.progress(&command.name, CommandState::Sent);
         }

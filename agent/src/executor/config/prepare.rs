@@ -61,8 +61,7 @@ pub(super) async fn plan(
     }
     // A raw config has no fields to compare: all of the new one is written.
     let changed = reading.config.valid().map_or_else(FieldSet::all, |now| now.diff(new));
-    let read_only =
-        |f: &_| description.capabilities.field(*f).access != FieldAccess::Writable;
+    let read_only = |f: &_| description.capabilities.field(*f).access != FieldAccess::Writable;
     let changed: FieldSet = if reading.config.valid().is_some() {
         changed
     } else {

@@ -22,8 +22,9 @@ macro_rules! command_columns {
     () => {
         "c.farm, c.request_id, c.feeder, c.robot, c.agent, c.epoch, c.ord, c.number, c.action,
          c.request_hash, c.boot_id, c.start_before_ms, c.state, c.reason, c.metadata, c.detail,
-         c.author, c.note, c.created_ms, c.doubt_by_server, c.settled_ms, c.dispensed_mg, c.basis, c.resolve_request,
-         c.resolve_verdict, c.resolve_fed_mg, c.resolve_who, c.resolve_note, c.resolved_ms"
+         c.author, c.note, c.created_ms, c.doubt_by_server, c.settled_ms, c.dispensed_mg, c.basis,
+         c.resolve_request, c.resolve_verdict, c.resolve_fed_mg, c.resolve_who, c.resolve_note,
+         c.resolved_ms"
     };
 }
 pub(super) use command_columns;
