@@ -2,7 +2,7 @@
 //! the nth passage of a point a SIGKILL; in a release build they are nothing.
 
 /// Every point, in the order in which a dose passes them, with what must hold after a restart.
-#[cfg(any(test, debug_assertions))]
+#[cfg(test)]
 pub(crate) const POINTS: &[(&str, &str)] = &[
     ("agent.command.received", "not journaled: the next hello does not list it, it is EXPIRED"),
     ("agent.epoch.journaled", "no frame was sent under the epoch: no lease"),

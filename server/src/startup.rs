@@ -121,12 +121,12 @@ impl Application {
         tracing::info!(grpc = %listener.local_addr()?, ops = %ops_listener.local_addr()?, "listening");
         let (reporter, health) = tonic_health::server::health_reporter();
         let (ready_tx, ready) = watch::channel(true);
-        let metrics = PrometheusBuilder::new().build_recorder();
+        let metrics = PrometheusBuilder::new().install_recorder().context("metrics")?;
 
         let ending = CancellationToken::new();
         let rpc = grpc::serve(control.clone(), listener, health, ending.clone().cancelled_owned());
         let ops =
-            ops::serve(ops_listener, ready, metrics.handle(), ending.clone().cancelled_owned());
+            ops::serve(ops_listener, ready, metrics, ending.clone().cancelled_owned());
         let presence = control.keep_presence();
         let health = keep_health(control.clone(), reporter, ready_tx);
         let all = async {

@@ -145,6 +145,10 @@ impl Control {
             let agent = commands.first().map(|c| c.agent.clone());
             crash_point!("server.accept.before-commit");
             let accepted = this.store.accept(commands, PATIENCE).await?;
+            for command in &accepted {
+                let action = command.action.kind().as_str();
+                metrics::counter!("pasamanos_commands_accepted_total", "action" => action).increment(1);
+            }
             crash_point!("server.accept.committed");
             for command in &accepted {
                 farm_.update(|s, _| s.put_command(Progress::stored(command.clone())));

@@ -124,6 +124,7 @@ impl Control {
         }
         tracing::info!(%agent, epoch = opened.epoch, version = hello.agent_version, "session opened");
 
+        metrics::gauge!("pasamanos_sessions").increment(1.0);
         let welcome = self.welcome(&opened);
         let session = Session::new(self.clone(), agent.clone(), holder, to_agent);
         let run = session.run(welcome, &opened, &hello, frames, words, doorbell);
@@ -132,6 +133,7 @@ impl Control {
             tracing::error!(%agent, epoch = opened.epoch, "the session panicked");
             Err(SessionError::Panicked)
         });
+        metrics::gauge!("pasamanos_sessions").decrement(1.0);
         self.end(&agent, opened.epoch).await;
         match &end {
             Ok(end) => tracing::info!(%agent, epoch = opened.epoch, ?end, "session ended"),

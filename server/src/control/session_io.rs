@@ -329,6 +329,8 @@ impl Session {
         match item {
             Ingested::Outcome { command, feeder, changed: _ } => {
                 self.open.remove(&command.name);
+                let state = pb::CommandState::from(command.state).as_str_name();
+                metrics::counter!("pasamanos_outcomes_total", "state" => state).increment(1);
                 if let Some(farm) = &farm {
                     farm.update(|s, _| {
                         s.put_command(Progress::stored((*command).clone()));

@@ -168,7 +168,7 @@ mod tests {
             interval_s: Some(interval),
             windows: Vec::new(),
             daily_cap_mg: Some(10_000),
-            interlocks: Default::default(),
+            interlocks: pasamanos_proto::model::Interlocks::default(),
         }
     }
 

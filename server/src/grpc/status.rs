@@ -25,6 +25,7 @@ pub fn status(e: Error) -> Status {
         }
         (None, None) => tracing::debug!(reason = e.reason.name(), "refused"),
     }
+    metrics::counter!("pasamanos_refusals_total", "reason" => e.reason.name()).increment(1);
     let mut metadata: HashMap<String, String> =
         e.metadata.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
     metadata.extend(incident.map(|id| ("incident".to_owned(), id)));
