@@ -53,11 +53,11 @@ bench: deps-build ui ## Round trip, throughput and memory, from release builds
 screens: deps build ## Pictures of the page, in target/screens
 	cargo test $(CARGO_FLAGS) -p pasamanos-tests --test browser
 
-ui: $(UI)/dist/.built ## Builds the browser client
+ui: $(UI)/dist/index.html ## Builds the browser client
 
 UI_SOURCES := $(shell find $(UI)/src $(UI)/public $(UI)/scripts $(UI)/index.html $(UI)/vite.config.ts $(UI)/package.json proto/pasamanos -type f -not -path '*/src/gen/*' 2>/dev/null)
 
-$(UI)/dist/.built: $(UI)/node_modules/.installed $(UI_SOURCES)
+$(UI)/dist/index.html: $(UI)/node_modules/.installed $(UI_SOURCES)
 	cd $(UI) && npm run --silent build
 	@touch $@
 

@@ -166,7 +166,7 @@ pub fn lost() -> Status {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may panic")]
+#[allow(clippy::expect_used, clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use std::time::Duration;
 
@@ -190,6 +190,11 @@ mod tests {
 
     fn answer(inner: Script) -> Answer<Script, ()> {
         Answer::new(inner, (), bounds())
+    }
+
+    /// The next frame; a body that gives none fails the test instead of hanging it.
+    async fn next<G: Unpin>(body: &mut Answer<Script, G>) -> Option<Result<Frame<Bytes>, Status>> {
+        tokio::time::timeout(Duration::from_mins(1), body.frame()).await.expect("a frame")
     }
 
     async fn code<G: Unpin>(body: Answer<Script, G>) -> Option<Code> {
@@ -225,9 +230,9 @@ mod tests {
     async fn a_status_is_never_written_into_a_message() {
         let part = &MESSAGE[..7];
         let mut in_body = answer(script([data(part)], Then::End));
-        assert_eq!(in_body.frame().await.unwrap().unwrap().into_data().unwrap(), part);
-        assert!(in_body.frame().await.unwrap().is_err(), "the stream breaks instead");
-        assert!(in_body.frame().await.is_none());
+        assert_eq!(next(&mut in_body).await.unwrap().unwrap().into_data().unwrap(), part);
+        assert!(next(&mut in_body).await.unwrap().is_err(), "the stream breaks instead");
+        assert!(next(&mut in_body).await.is_none());
 
         // Trailers of HTTP/2 stand beside the body.
         let apart = Bounds { status_in_body: false, ..bounds() };
@@ -251,22 +256,25 @@ mod tests {
             let limited = Bounds { deadline: Some(deadline), ..bounds() };
             let mut body = Answer::new(script([data(MESSAGE)], then), (), limited);
 
-            let status = loop {
+            let mut status = None;
+            for _ in 0..400 {
                 // The flood never waits; the clock of the test moves only when something does.
                 tokio::time::advance(Duration::from_millis(1)).await;
-                let frame = body.frame().await.unwrap().unwrap();
+                let frame = next(&mut body).await.unwrap().unwrap();
                 if let Some(trailers) = frame.trailers_ref() {
-                    break Status::from_header_map(trailers).unwrap();
+                    status = Status::from_header_map(trailers);
+                    break;
                 }
-            };
+            }
 
+            let status = status.expect("the stream ends");
             assert_eq!(status.code(), Code::DeadlineExceeded);
             assert!(Instant::now() - deadline < Duration::from_millis(5));
-            assert!(body.frame().await.is_none());
+            assert!(next(&mut body).await.is_none());
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn an_answer_that_is_stopped_within_a_message_completes_it_and_no_more() {
         let (first, second) = MESSAGE.split_at(7);
         let rest_and_next: &'static str = [second, MESSAGE].concat().leak();
@@ -275,11 +283,11 @@ mod tests {
         let frames = [data(first), data(rest_and_next)];
         let mut body = Answer::new(script(frames, Then::Flood(MESSAGE)), (), bounds);
 
-        body.frame().await.unwrap().unwrap();
+        next(&mut body).await.unwrap().unwrap();
         stop.cancel();
 
-        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), second);
-        let last = body.frame().await.unwrap().unwrap();
+        assert_eq!(next(&mut body).await.unwrap().unwrap().into_data().unwrap(), second);
+        let last = next(&mut body).await.unwrap().unwrap();
         assert_eq!(last.trailers_ref().unwrap()[Status::GRPC_STATUS], "14");
     }
 
@@ -289,25 +297,25 @@ mod tests {
         let stop = bounds.stop.clone();
         let mut body = Answer::new(script([data(&MESSAGE[..7])], Then::Silence), (), bounds);
 
-        body.frame().await.unwrap().unwrap();
+        next(&mut body).await.unwrap().unwrap();
         stop.cancel();
         let started = Instant::now();
 
-        assert!(body.frame().await.unwrap().is_err());
+        assert!(next(&mut body).await.unwrap().is_err());
         assert_eq!(started.elapsed().as_secs(), MESSAGE_GRACE.as_secs());
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn what_an_answer_holds_is_released_at_its_end() {
         let bounds = bounds();
         let (stop, held) = (bounds.stop.clone(), CancellationToken::new());
         let inner = script([data(MESSAGE)], Then::Silence);
         let mut body = Answer::new(inner, held.clone().drop_guard(), bounds);
 
-        body.frame().await.unwrap().unwrap();
+        next(&mut body).await.unwrap().unwrap();
         assert!(!held.is_cancelled());
         stop.cancel();
-        let last = body.frame().await.unwrap().unwrap();
+        let last = next(&mut body).await.unwrap().unwrap();
 
         assert_eq!(last.trailers_ref().unwrap()[Status::GRPC_STATUS], "14");
         assert!(held.is_cancelled());

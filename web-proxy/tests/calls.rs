@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use support::{
     Running, SOON,
-    client::{Answer, Client, base64_encode, frame, path},
+    client::{Answer, Client, OpenCall, base64_encode, frame, path},
     upstream::{Event, Upstream},
 };
 use tokio::time::{Instant, timeout};
@@ -147,6 +147,20 @@ async fn a_deadline_ends_silent_streams_floods_and_calls_that_hang() {
         assert!(matches!(upstream.event().await, Event::Called(_)));
         assert_eq!(upstream.event().await, Event::Dropped(method.to_owned()));
     }
+}
+
+#[tokio::test]
+async fn a_deadline_ends_a_call_whose_client_keeps_its_side_open() {
+    let mut upstream = Upstream::start().await;
+    let proxy = Running::before(upstream.addr).await;
+
+    let call = OpenCall::start(proxy.addr, "Ticks", "300m").await;
+    assert!(matches!(upstream.event().await, Event::Called(_)));
+    let answer = timeout(SOON, call.response.collect()).await.unwrap().unwrap();
+
+    assert_eq!(answer.trailers().unwrap()["grpc-status"], "4");
+    assert_eq!(upstream.event().await, Event::Dropped("Ticks".to_owned()));
+    drop(call.messages);
 }
 
 #[tokio::test]

@@ -1,16 +1,18 @@
 //! A browser's side: HTTP/1.1 or HTTP/2 on one connection, and the frames of grpc-web.
 
-use std::net::SocketAddr;
+use std::{convert::Infallible, net::SocketAddr};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::{
     body::Incoming,
     client::conn::{http1, http2},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::{net::TcpStream, task::JoinSet, time::timeout};
+use tokio::{net::TcpStream, sync::mpsc, task::JoinSet, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
 
 use super::SOON;
 
@@ -103,6 +105,31 @@ impl Client {
         let mut all = vec![("content-type", "application/grpc-web+proto"), ("x-grpc-web", "1")];
         all.extend(headers);
         self.send(Method::POST, &path(method), &all, frame(message.as_bytes())).await
+    }
+}
+
+/// A call over HTTP/2 whose request stays open until the sender is dropped.
+pub struct OpenCall {
+    pub response: Response<Incoming>,
+    pub messages: mpsc::Sender<Result<Frame<Bytes>, Infallible>>,
+    _connection: JoinSet<()>,
+}
+
+impl OpenCall {
+    pub async fn start(addr: SocketAddr, method: &str, timeout: &str) -> Self {
+        let (mut sender, connection) =
+            http2::handshake(TokioExecutor::new(), connect(addr).await).await.unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async { drop(connection.await) });
+        let (messages, body) = mpsc::channel(1);
+        let request = Request::post(format!("http://{addr}{}", path(method)))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .header("grpc-timeout", timeout)
+            .body(StreamBody::new(ReceiverStream::new(body)))
+            .unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        Self { response, messages, _connection: tasks }
     }
 }
 

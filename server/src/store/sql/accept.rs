@@ -35,20 +35,18 @@ impl Write for Accept {
 async fn accept(tx: &mut Tx<'_>, new: &NewCommand) -> Result<StoredCommand, AcceptError> {
     let farm = &new.name.farm;
     let order = tx.next_order(farm).await?;
-    let number = match insert(tx, new, order).await? {
-        Some(number) => number,
-        None => {
-            why_not(tx, new).await?;
-            // Nothing stands against it: it is the first of its epoch.
-            let update = sqlx::query(
-                "UPDATE agents SET command_epoch = epoch WHERE farm = $1 AND agent = $2",
-            )
-            .bind(farm.to_string())
-            .bind(new.agent.to_string());
-            tx.execute(update).await?;
-            let number = insert(tx, new, order).await?;
-            number.ok_or_else(|| broken(format_args!("{} was not inserted", new.name)))?
-        }
+    let number = if let Some(number) = insert(tx, new, order).await? {
+        number
+    } else {
+        why_not(tx, new).await?;
+        // Nothing stands against it: it is the first of its epoch.
+        let update =
+            sqlx::query("UPDATE agents SET command_epoch = epoch WHERE farm = $1 AND agent = $2")
+                .bind(farm.to_string())
+                .bind(new.agent.to_string());
+        tx.execute(update).await?;
+        let number = insert(tx, new, order).await?;
+        number.ok_or_else(|| broken(format_args!("{} was not inserted", new.name)))?
     };
     let command = stored(new, order, number);
     tx.audit(farm, entry(&command)).await?;

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Row as _};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -98,7 +99,16 @@ impl SqliteStore {
             stopping: stopping.clone(),
             in_doubt: Vec::new(),
         };
-        tasks.spawn(writer.run());
+        // A thread of its own: it hands each statement to SQLite's thread and waits, and two threads
+        // that wait for each other cost less than a runtime that looks for other work in between.
+        let (handle, running) = (Handle::current(), tasks.token());
+        std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || {
+                handle.block_on(writer.run());
+                drop(running);
+            })
+            .map_err(|e| StoreError::Unavailable(e.into()))?;
         tasks.close();
         let pending = Arc::new(Pending::default());
         Ok(Self { read, queue, pending, commits, tasks, stopping, _lock: lock })
