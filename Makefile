@@ -2,12 +2,13 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build ui demo check test deps deps-build deps-test fmt lint proto unit e2e bench screens clean
+.PHONY: help build ui demo check test tests check-lints check-ui model plc deps deps-build deps-test fmt lint proto unit e2e bench screens clean
 
 UI := web-proxy/ui
 VENV := target/venv
 BUF := $(UI)/node_modules/@bufbuild/buf-linux-x64/bin/buf
 CARGO_FLAGS := --locked
+MODEL_ARGS := --quick
 
 help: ## Lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,7 +20,7 @@ demo: deps-build ui ## Runs server, agent with a simulated farm, and web proxy; 
 build: deps-build ui ## Builds everything that the tests need
 	cargo build $(CARGO_FLAGS) --workspace --all-targets
 
-test: deps build check-lints check-ui unit e2e ## Installs what is missing and runs every test
+test: deps build check-lints check-ui model plc tests ## Installs what is missing and runs every test
 
 check: deps-build ui fmt lint proto check-ui ## The fast checks: format, lints, contract, client, unit tests
 	cargo test $(CARGO_FLAGS) --workspace --lib --bins
@@ -39,6 +40,16 @@ proto: $(UI)/node_modules/.installed ## The contract: style, format, and nothing
 
 check-ui: ui ## The browser client's types and tests
 	cd $(UI) && npm run --silent check && npm run --silent test
+
+model: ## The dose handshake, every interleaving within bounds (MODEL_ARGS= for the full ones)
+	python3 tests/model/handshake.py $(MODEL_ARGS)
+
+plc: deps-test ## The test PLC's own tests
+	cd tests/plc && ../../$(VENV)/bin/python -m unittest -q
+
+# One call, so that dependencies are built with one set of features.
+tests:
+	cargo test $(CARGO_FLAGS) --workspace --no-fail-fast
 
 unit: ## Unit, property and conformance tests of each crate
 	cargo test $(CARGO_FLAGS) --workspace --exclude pasamanos-tests

@@ -54,6 +54,7 @@ CREATE TABLE feeders (
     ahead_mg         BIGINT NOT NULL DEFAULT 0, -- recorded and not yet shown by the totaliser
     meal             BIGINT,                -- the last meal of the schedule that is recorded
     first_portion_mg BIGINT,
+    late_hold_ms     BIGINT,                -- until then a hold bit may be a late write of ours
     last_dose        BLOB
 ) WITHOUT ROWID;
 

@@ -176,6 +176,12 @@ impl Agent {
         }
     }
 
+    /// Its journal, to break it.
+    #[cfg(test)]
+    pub(crate) fn journal(&self) -> Journal {
+        self.shared.context.journal.clone()
+    }
+
     /// Runs until told to stop, then: nothing new is begun; what runs ends or stays journaled; the
     /// server is told goodbye, which releases the lease; then PLCs and journal are closed. A task
     /// that fails stops the agent too: whoever runs it starts it again.

@@ -67,7 +67,7 @@ pub(crate) fn forbidden(
 
 /// What the day's cap leaves, mg; `None` if there is none.
 pub(crate) fn cap_left_mg(book: &Book, config: &FeederConfig, date: &str) -> Option<i64> {
-    Some((i64::from(config.daily_cap_mg?) - book.today_mg(date)).max(0))
+    Some((i64::from(config.daily_cap_mg?) - book.counted_mg(date)).max(0))
 }
 
 /// For each limit that the agent enforces by a hold: the alarm to raise if it must hold now, or

@@ -1,7 +1,7 @@
 //! The first frame: who the agent is, what there is, how far its journal reaches, and every command
 //! that the server has not acknowledged. Built only when no session can journal any more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,17 +9,19 @@ use futures_util::future::join_all;
 use pasamanos_proto::PROTOCOL_VERSION;
 use pasamanos_proto::model::{
     AgentName, CommandState, FeederId, Hello, Inventory, InventoryFeeder, InventoryRobot,
-    InventoryTank, JournalState, ObservedConfig, RobotSlot,
+    InventoryTank, JournalState, ObservedConfig, RobotId, RobotSlot,
 };
 use tokio::time::timeout;
 
 use crate::executor::{Context, limits_of, progress};
-use crate::farm::{Farm, RobotCell};
+use crate::farm::{Farm, RobotCell, RobotView};
 use crate::journal::JournalError;
 use crate::status::reports;
 
-/// At start the first reads are waited for at most this long.
+/// The first reads, and a connection that is being made, are waited for at most this long.
 const FIRST_READ: Duration = Duration::from_secs(3);
+/// A link that has been down for this long is down.
+const DOWN_MS: i64 = 3_000;
 
 /// A hello, and the configs that it tells.
 pub(crate) struct Introduction {
@@ -27,6 +29,8 @@ pub(crate) struct Introduction {
     pub hello: Hello,
     /// The configs in its inventory.
     pub configs: BTreeMap<FeederId, ObservedConfig>,
+    /// Robots that could not be read: nothing about them is settled by it.
+    pub unreadable: BTreeSet<RobotId>,
 }
 
 /// Builds it.
@@ -39,12 +43,13 @@ pub(crate) async fn build(
     agent: &AgentName,
     last_epoch: i64,
 ) -> Result<Introduction, JournalError> {
+    let now_ms = context.clock.monotonic_ms();
     let first = farm.robots.values().map(|cell| async {
         let mut view = cell.follow();
         let all = cell.feeders.len();
-        let read = |v: &crate::farm::RobotView| {
-            v.tried && (v.snapshot.is_none() || v.configs.len() >= all)
-        };
+        // A link that has been down for longer is not waited for.
+        let down = |v: &RobotView| v.tried && now_ms - v.link_since_ms >= DOWN_MS;
+        let read = |v: &RobotView| v.configs.len() >= all || down(v);
         let _ended = view.wait_for(read).await;
     });
     let _late = timeout(FIRST_READ, join_all(first)).await;
@@ -73,7 +78,9 @@ pub(crate) async fn build(
         inventory: inventory(farm, &reports.configs).await,
         commands,
     };
-    Ok(Introduction { hello, configs: reports.configs })
+    let slots = hello.journal.slots.iter();
+    let unreadable = slots.filter(|s| !s.readable).map(|s| s.robot.clone()).collect();
+    Ok(Introduction { hello, configs: reports.configs, unreadable })
 }
 
 /// A robot's slot as journal and PLC have it, at one instant.

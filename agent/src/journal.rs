@@ -53,6 +53,8 @@ pub(crate) struct Journal {
     high_water: watch::Receiver<i64>,
     clock: Clock,
     incarnation: Arc<str>,
+    #[cfg(test)]
+    broken: Arc<std::sync::atomic::AtomicBool>,
 }
 
 type Reply<T> = oneshot::Sender<Result<T, JournalError>>;
@@ -113,7 +115,21 @@ impl Journal {
         };
         tasks.spawn(owner.run(waiting));
         let clock = clock.clone();
-        Ok((Self { jobs, high_water, clock, incarnation }, loaded))
+        let journal = Self {
+            jobs,
+            high_water,
+            clock,
+            incarnation,
+            #[cfg(test)]
+            broken: Arc::default(),
+        };
+        Ok((journal, loaded))
+    }
+
+    /// From now on it refuses every write, as on a full disk; or no longer.
+    #[cfg(test)]
+    pub(crate) fn set_broken(&self, broken: bool) {
+        self.broken.store(broken, std::sync::atomic::Ordering::SeqCst);
     }
 
     /// Makes all of it durable in one transaction, or none of it.
@@ -123,6 +139,10 @@ impl Journal {
     pub(crate) async fn commit(&self, changes: Vec<Change>) -> Result<(), JournalError> {
         if changes.is_empty() {
             return Ok(());
+        }
+        #[cfg(test)]
+        if self.broken.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(JournalError::Content("the disk is full".into()));
         }
         self.ask(|reply| Job::Commit(changes, reply)).await
     }

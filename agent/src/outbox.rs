@@ -35,6 +35,13 @@ impl Outbox {
         self.came.notify_one();
     }
 
+    /// Puts a report that was told before, unless there is a newer one.
+    pub(crate) fn push_again(&self, report: CommandReport) {
+        if !self.lock().iter().any(|r| r.command == report.command) {
+            self.push(report);
+        }
+    }
+
     /// The next one.
     pub(crate) fn pop(&self) -> Option<CommandReport> {
         self.lock().pop_front()

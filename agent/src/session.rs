@@ -5,10 +5,11 @@
 mod records;
 mod run;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pasamanos_proto::model::{AgentName, Reason, duration_ms};
+use pasamanos_proto::model::{AgentName, Reason, RobotId, duration_ms};
 use pasamanos_proto::pb::{self, connect_request, connect_response};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -48,7 +49,7 @@ pub(crate) struct Shared {
 pub(crate) enum End {
     /// The agent ends; it said goodbye.
     Left,
-    /// The server moves this agent; come back after this.
+    /// The server moves this agent, or it has to introduce itself anew; come back after this.
     Drained(Duration),
     /// The server ended it.
     Goodbye {
@@ -89,8 +90,8 @@ const TIMES_MS: std::ops::RangeInclusive<i64> = 20..=3_600_000;
 pub(crate) async fn run(shared: &Shared, last_epoch: i64) -> Outcome {
     let before = |end| Outcome { end, epoch: None, lived: false };
     let (outbound, frames) = mpsc::channel(OUTBOUND);
-    let told = match introduce(shared, &outbound, last_epoch).await {
-        Ok(told) => told,
+    let (told, unreadable) = match introduce(shared, &outbound, last_epoch).await {
+        Ok(introduced) => introduced,
         Err(e) => return before(End::Journal(e)),
     };
     let opening = async {
@@ -112,7 +113,16 @@ pub(crate) async fn run(shared: &Shared, last_epoch: i64) -> Outcome {
         Err(why) => return before(End::Lost(why)),
     };
     // Durable before the first frame under it: only that frame opens the lease.
-    let durable = Change::Epoch(terms.epoch, welcome.time_zone.clone());
+    let (zone, records_through) = (welcome.time_zone.clone(), welcome.records_through);
+    let high_water = *shared.context.journal.high_water().borrow();
+    if records_through > high_water {
+        tracing::error!(
+            records_through,
+            high_water,
+            "the server has records that this journal does not know: was it put back?"
+        );
+    }
+    let durable = Change::Epoch { epoch: terms.epoch, zone, records_through };
     if let Err(e) = shared.context.journal.commit(vec![durable]).await {
         return before(End::Journal(e));
     }
@@ -121,7 +131,8 @@ pub(crate) async fn run(shared: &Shared, last_epoch: i64) -> Outcome {
     shared.context.gate.open(terms.epoch, terms.ttl).await;
     tracing::info!(epoch = terms.epoch, ttl_ms = terms.ttl.as_millis(), "session open");
     let epoch = Some(terms.epoch);
-    let mut running = Running::new(shared, outbound, terms, welcome.records_through, told);
+    let mut running =
+        Running::new(shared, outbound, terms, welcome.records_through, told, unreadable);
     let end = running.run(inbound).await;
     Outcome { end, epoch, lived: running.lived() }
 }
@@ -131,13 +142,13 @@ async fn introduce(
     shared: &Shared,
     outbound: &mpsc::Sender<pb::ConnectRequest>,
     last_epoch: i64,
-) -> Result<Reported, JournalError> {
+) -> Result<(Reported, BTreeSet<RobotId>), JournalError> {
     shared.context.outbox.clear();
     let hello = hello::build(&shared.context, &shared.farm, &shared.agent, last_epoch).await?;
     let frame = connect_request::Frame::Hello(hello.hello.into());
     let sent = outbound.try_send(stamp(&shared.context, 0, frame));
     debug_assert!(sent.is_ok(), "the channel is new and has room");
-    Ok(Reported::hello(hello.configs))
+    Ok((Reported::hello(hello.configs), hello.unreadable))
 }
 
 /// The first frame from the server.

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use pasamanos_proto::model::Reason;
+use tokio::time::Instant;
 use tonic::Code;
 
 use crate::backoff::Backoff;
@@ -15,6 +16,8 @@ use crate::session::{self, End, Shared};
 const NETWORK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 /// Another machine has this identity: stay away longer each time, so that the two do not alternate.
 const SUPERSEDED: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(5));
+/// A session that lasted this long shows that no other machine has this identity now.
+const UNDISTURBED: Duration = Duration::from_mins(10);
 /// Somebody must do something first.
 const SLOW: (u64, u64) = (30_000, 60_000);
 
@@ -24,12 +27,16 @@ pub(crate) async fn run(shared: &Shared, mut last_epoch: i64) {
     let mut network = Backoff::new(NETWORK.0, NETWORK.1);
     let mut superseded = Backoff::new(SUPERSEDED.0, SUPERSEDED.1);
     while !shared.leave.is_cancelled() {
+        let began = Instant::now();
         let outcome = session::run(shared, last_epoch).await;
         // Waits for what is being journaled; drops what was received and is not.
         shared.context.gate.close().await;
         last_epoch = outcome.epoch.unwrap_or(last_epoch);
         if outcome.lived {
             network.reset();
+        }
+        if began.elapsed() >= UNDISTURBED {
+            superseded.reset();
         }
         let slow = || Duration::from_millis(fastrand::u64(SLOW.0..SLOW.1));
         let wait = match outcome.end {

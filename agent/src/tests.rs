@@ -5,11 +5,14 @@
     clippy::expect_used,
     clippy::panic,
     clippy::disallowed_methods,
+    clippy::print_stdout,
     reason = "tests"
 )]
 
+mod ceilings;
 mod chaos;
 mod configs;
 mod doses;
 mod holds;
+mod scalars;
 mod sessions;

@@ -125,8 +125,7 @@ impl Application {
 
         let ending = CancellationToken::new();
         let rpc = grpc::serve(control.clone(), listener, health, ending.clone().cancelled_owned());
-        let ops =
-            ops::serve(ops_listener, ready, metrics, ending.clone().cancelled_owned());
+        let ops = ops::serve(ops_listener, ready, metrics, ending.clone().cancelled_owned());
         let presence = control.keep_presence();
         let health = keep_health(control.clone(), reporter, ready_tx);
         let all = async {

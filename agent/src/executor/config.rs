@@ -34,17 +34,19 @@ struct Ended {
     verdict: Verdict,
     /// Its values may still show.
     loose: bool,
+    /// They show already, and only the PLC's life is not proven.
+    unproven: bool,
     /// The feeder is exactly on the old or the new config: our hold for the write may go.
     whole: bool,
 }
 
 impl Ended {
     fn whole(verdict: Verdict) -> Self {
-        Self { verdict, loose: false, whole: true }
+        Self { verdict, loose: false, unproven: false, whole: true }
     }
 
     fn loose(verdict: Verdict) -> Self {
-        Self { verdict, loose: true, whole: true }
+        Self { verdict, loose: true, unproven: false, whole: true }
     }
 }
 
@@ -145,12 +147,15 @@ fn judge(job: &Job, plan: &Plan, written: Written, shown: Shown) -> Ended {
     let maybe = written == Written::Maybe;
     match shown {
         Shown::New(config) => Ended::whole(Verdict::applied().config(config)),
-        Shown::NewUnproven(config) => Ended::loose(
-            Verdict::uncertain(Reason::ReadbackNotProven)
-                .with("robot", &job.cell.id)
-                .detail("the value shows, and the PLC does not show that it lives")
-                .config(config),
-        ),
+        Shown::NewUnproven(config) => Ended {
+            unproven: true,
+            ..Ended::loose(
+                Verdict::uncertain(Reason::ReadbackNotProven)
+                    .with("robot", &job.cell.id)
+                    .detail("the value shows, and the PLC does not show that it lives")
+                    .config(config),
+            )
+        },
         Shown::Old(config) if maybe => Ended::loose(
             Verdict::uncertain(Reason::ReadbackNotProven)
                 .with("robot", &job.cell.id)
@@ -166,6 +171,7 @@ fn judge(job: &Job, plan: &Plan, written: Written, shown: Shown) -> Ended {
                     .with("feeder", feeder)
                     .config(config),
                 loose: maybe,
+                unproven: false,
                 whole: false,
             }
         }
@@ -177,13 +183,14 @@ fn judge(job: &Job, plan: &Plan, written: Written, shown: Shown) -> Ended {
             };
             let verdict =
                 verdict.with("feeder", feeder).with("command", &job.order.command).config(config);
-            Ended { verdict, loose: maybe, whole: true }
+            Ended { verdict, loose: maybe, unproven: false, whole: true }
         }
         Shown::Unreadable => Ended {
             verdict: Verdict::uncertain(Reason::PlcUnreachable)
                 .with("robot", &job.cell.id)
                 .detail("it was written and cannot be read back"),
             loose: true,
+            unproven: false,
             whole: false,
         },
     }
@@ -191,7 +198,7 @@ fn judge(job: &Job, plan: &Plan, written: Written, shown: Shown) -> Ended {
 
 /// Journals the end; a config that is whole again lifts the hold for it.
 async fn finish(job: &Job, plan: &Plan, ended: Ended) {
-    let Ended { verdict, loose, whole } = ended;
+    let Ended { verdict, loose, unproven, whole } = ended;
     let applied = verdict.state == pasamanos_proto::model::CommandState::Applied;
     let mixed = verdict.reason == Reason::ConfigMixed;
     let base = plan.base_revision();
@@ -201,7 +208,6 @@ async fn finish(job: &Job, plan: &Plan, ended: Ended) {
         let Some(book) = state.feeders.get_mut(job.feeder()) else { return };
         if loose {
             let loose = Loose::new(job.order.clone(), job.epoch, base);
-            let unproven = report.reason == Reason::ReadbackNotProven && report.config.is_some();
             book.loose = Some(Loose { unproven, ..loose });
         }
         if plan.hold && whole || applied {

@@ -202,17 +202,16 @@ pub(crate) async fn keep_level(cell: &RobotCell) {
         return;
     }
     let Some(snapshot) = cell.view().snapshot.clone() else { return };
-    let now_ms = cell.ledger.now().mono_ms;
     for seen in &snapshot.feeders {
         let (Some(held), Some(control)) = (seen.held, cell.control(&seen.feeder)) else { continue };
-        let (wanted, releasing, free) = {
+        let (wanted, releasing) = {
             let state = cell.ledger.look().await;
             let Some(book) = state.feeders.get(&seen.feeder) else { continue };
-            (book.hold_wanted(), book.releasing(), book.holds.is_empty())
+            (book.hold_wanted(), book.releasing())
         };
         let set = if wanted && !held && !control.resuming() {
             true
-        } else if held && (releasing || (free && control.suspected(now_ms))) {
+        } else if held && releasing {
             false
         } else {
             continue;

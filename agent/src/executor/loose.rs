@@ -41,7 +41,20 @@ pub(crate) async fn look(
         Step::Doubt(verdict) => end(context, cell, &loose, verdict, false, true).await,
         Step::Rewrite(next) => {
             let newer = next.newer.clone();
+            let command = next.order.command.clone();
             remember(cell, feeder, next).await;
+            let alarm = Alarm::feeder(Reason::ChangedAtFarm, pb::AlarmSeverity::Warning, feeder)
+                .with("command", command)
+                .with("detail", "a late write displaced a newer config, which is written again");
+            let alarmed = cell
+                .ledger
+                .update(|_, now, changes| {
+                    changes.push(Change::Record(Box::new(alarm.to_record(now.wall_ms))));
+                })
+                .await;
+            if let Err(e) = alarmed {
+                tracing::error!(%feeder, error = %e, "an alarm was not journaled");
+            }
             rewrite(cell, feeder, reading, newer.as_ref()).await;
         }
     }
@@ -105,7 +118,10 @@ fn step(
         return Step::Doubt(attached(Verdict::uncertain(Reason::AgentLost)));
     }
     if !loose.reported {
-        let mixed = cell.feeder(&loose.order.feeder).is_some_and(|f| f.profile == Profile::Scalar);
+        // One tag is old or new, never half: neither of them is the farm's.
+        let several = base.valid().is_none_or(|b| new.valid().is_some_and(|n| b.diff(n).len() > 1));
+        let scalar = cell.feeder(&loose.order.feeder).is_some_and(|f| f.profile == Profile::Scalar);
+        let mixed = scalar && several;
         let reason = if mixed { Reason::ConfigMixed } else { Reason::ChangedAtFarm };
         let verdict = attached(Verdict::uncertain(reason)).with("command", &loose.order.command);
         return Step::Doubt(verdict);

@@ -229,7 +229,10 @@ impl Drive {
             ),
             Judged::Passed => {
                 let history = job.cell.history().await.ok()?;
-                Some(self.passed(job, &history))
+                // The history bears no epoch: it counts only if the PLC is still in ours after it.
+                let after = job.cell.read_status().await.ok()?;
+                let epoch = after.slot.as_ref()?.epoch;
+                (epoch == self.mine.epoch).then(|| self.passed(job, &history))
             }
         }
     }

@@ -2,16 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
-/// How long a write of ours that timed out may still show, ms.
-const LATE_MS: i64 = 120_000;
-
 /// One feeder's.
 #[derive(Debug, Default)]
 pub(crate) struct Control {
     hold_number: AtomicI64,
     configs: AtomicUsize,
     resuming: AtomicBool,
-    suspect_until_ms: AtomicI64,
 }
 
 impl Control {
@@ -47,15 +43,5 @@ impl Control {
     /// See [`Self::set_resuming`].
     pub(crate) fn resuming(&self) -> bool {
         self.resuming.load(Ordering::SeqCst)
-    }
-
-    /// A write of the hold bit timed out: it may show later, and is not the farm's then.
-    pub(crate) fn suspect(&self, now_ms: i64) {
-        self.suspect_until_ms.store(now_ms + LATE_MS, Ordering::SeqCst);
-    }
-
-    /// Whether a hold bit may still be a late write of ours.
-    pub(crate) fn suspected(&self, now_ms: i64) -> bool {
-        now_ms < self.suspect_until_ms.load(Ordering::SeqCst)
     }
 }

@@ -119,16 +119,10 @@ impl RobotCell {
                 return Err(e);
             }
         };
-        let suspect: Vec<_> = self
-            .controls
-            .iter()
-            .filter(|(_, c)| c.suspected(now) || c.resuming())
-            .map(|(id, _)| id.clone())
-            .collect();
         let seen = self
             .ledger
             .update(|state, now, changes| {
-                state.observe(&snapshot, &suspect, now, changes);
+                state.observe(&snapshot, now, changes);
             })
             .await;
         if let Err(e) = seen {
@@ -213,11 +207,18 @@ impl RobotCell {
         } else {
             write(self.driver.resume(feeder)).await
         };
-        if let (Err(e), Some(control)) = (&written, self.control(feeder))
-            && held
-            && e.may_have_been_applied()
-        {
-            control.suspect(self.clock.monotonic_ms());
+        if held && written.as_ref().is_err_and(DriverError::may_have_been_applied) {
+            let remembered = self
+                .ledger
+                .update(|state, now, changes| {
+                    if let Some(book) = state.feeders.get_mut(feeder) {
+                        book.hold_may_be_late(now, changes);
+                    }
+                })
+                .await;
+            if let Err(e) = remembered {
+                tracing::error!(%feeder, error = %e, "a late hold was not journaled");
+            }
         }
         written
     }

@@ -22,7 +22,13 @@ pub(super) async fn change(
     high_water: &mut i64,
 ) -> Done {
     match change {
-        Change::Epoch(epoch, zone) => {
+        Change::Epoch { epoch, zone, records_through } => {
+            // The server has more than was ever given here: this journal was put back. New records
+            // must not take numbers that stand for others there.
+            if records_through > *high_water {
+                *high_water = records_through;
+                meta(tx, "record_high_water", &records_through.to_string()).await?;
+            }
             meta(tx, "last_epoch", &epoch.to_string()).await?;
             meta(tx, "time_zone", &zone).await
         }
@@ -151,6 +157,16 @@ async fn of_feeder(tx: &mut SqliteConnection, change: Change, now: i64) -> Done 
             )
             .bind(feeder.to_string())
             .bind(mg)
+            .execute(tx)
+            .await?;
+        }
+        Change::LateHold(feeder, until_ms) => {
+            sqlx::query(
+                "INSERT INTO feeders (feeder, late_hold_ms) VALUES (?, ?) \
+                 ON CONFLICT (feeder) DO UPDATE SET late_hold_ms = excluded.late_hold_ms",
+            )
+            .bind(feeder.to_string())
+            .bind(until_ms)
             .execute(tx)
             .await?;
         }

@@ -75,8 +75,9 @@ pub(crate) struct EnvelopeEntry {
 /// One change; a commit holds several.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
-    /// A session's epoch and the farm's zone, before its first frame.
-    Epoch(i64, String),
+    /// A session's epoch, the farm's zone and the highest record that the server has, before the
+    /// session's first frame.
+    Epoch { epoch: i64, zone: String, records_through: i64 },
     /// A command is about to be executed, or was answered without.
     Command(Box<Entry>),
     /// What became of a journaled command, or what its doubt was settled to.
@@ -93,6 +94,8 @@ pub(crate) enum Change {
     Lift(FeederId, pb::HoldSource),
     /// Feed up to here is recorded.
     Mark(FeederId, Mark),
+    /// Until then, on the steady clock, a hold bit may be a late write of ours.
+    LateHold(FeederId, i64),
     /// The portion found at the first inventory, mg.
     FirstPortion(FeederId, i32),
     /// A dose or alarm for the history.

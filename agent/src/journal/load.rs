@@ -50,6 +50,8 @@ pub(crate) struct LoadedRobot {
 pub(crate) struct LoadedFeeder {
     /// Up to where its feed is in records.
     pub mark: Mark,
+    /// Until then a hold bit may be a late write of ours, steady ms.
+    pub late_hold_ms: i64,
     /// The portion found at the first inventory, mg.
     pub first_portion_mg: Option<i32>,
     /// Its last dose.
@@ -135,6 +137,7 @@ async fn feeders(
             ahead_mg: r.get::<i64, _>("ahead_mg").cast_unsigned(),
             meal: r.get::<Option<i64>, _>("meal").map(u32_of).transpose()?,
         };
+        f.late_hold_ms = r.get::<Option<i64>, _>("late_hold_ms").unwrap_or(0);
         f.first_portion_mg = r.get("first_portion_mg");
         f.last_dose = r.get::<Option<&[u8]>, _>("last_dose").map(decode).transpose()?;
     }

@@ -12,6 +12,9 @@ use crate::journal::{Change, EnvelopeEntry, HoldRow, LoadedFeeder};
 use crate::records::account::Account;
 use crate::records::{Alarm, Portion};
 
+/// How long a write of the hold bit that timed out may still show, ms.
+const LATE_MS: i64 = 240_000;
+
 /// Config values that were written and may show later.
 #[derive(Clone, Debug)]
 pub(crate) struct Loose {
@@ -59,10 +62,14 @@ pub(crate) struct Book {
     pub feeder: FeederDescription,
     /// What holds it, by source.
     pub holds: BTreeMap<pb::HoldSource, HoldRow>,
+    /// Until then a hold bit may be a late write of ours, on the clock that does not step.
+    pub late_hold_ms: i64,
     /// Its account.
     pub account: Account,
     /// Its rolling 24 h.
     pub envelope: Envelope,
+    /// Asked of a commanded dose that is not settled, mg: in the envelope already.
+    pub reserved_mg: u64,
     /// Fed per day of the farm, mg.
     pub days: BTreeMap<String, i64>,
     /// The last dose of any origin.
@@ -83,8 +90,10 @@ impl Book {
         Self {
             feeder,
             holds: loaded.holds.into_iter().map(|h| (h.source, h)).collect(),
+            late_hold_ms: loaded.late_hold_ms,
             account: Account::new(loaded.mark),
             envelope: Envelope::new(loaded.envelope),
+            reserved_mg: 0,
             days: loaded.days,
             last_dose: loaded.last_dose,
             first_portion_mg: loaded.first_portion_mg,
@@ -141,6 +150,15 @@ impl Book {
         }
     }
 
+    /// A write of the hold bit timed out: it may show after a resume.
+    pub(crate) fn hold_may_be_late(&mut self, now: &Moment, changes: &mut Vec<Change>) {
+        // Journaled once for a burst of them.
+        if self.late_hold_ms < now.steady_ms + LATE_MS / 2 {
+            self.late_hold_ms = now.steady_ms + LATE_MS;
+            changes.push(Change::LateHold(self.id().clone(), self.late_hold_ms));
+        }
+    }
+
     /// Takes a hold out of the set; the bit is as it should be.
     pub(crate) fn forget(&mut self, source: pb::HoldSource, changes: &mut Vec<Change>) -> bool {
         let was = self.holds.remove(&source).is_some();
@@ -157,17 +175,26 @@ impl Book {
         }
     }
 
-    /// Fed today, mg, with what is leaving it now.
-    pub(crate) fn today_mg(&self, date: &str) -> i64 {
-        let recorded = self.days.get(date).copied().unwrap_or(0);
-        recorded + i64::try_from(self.account.unrecorded_mg()).unwrap_or(0)
+    /// Fed on that day, mg, with what is leaving it now.
+    pub(crate) fn fed_mg(&self, date: &str) -> i64 {
+        self.day_mg(date, self.account.unrecorded_mg())
+    }
+
+    /// What counts towards that day's cap, mg: a dose that is reserved counts in full.
+    pub(crate) fn counted_mg(&self, date: &str) -> i64 {
+        self.day_mg(date, self.account.unrecorded_mg().max(self.reserved_mg))
+    }
+
+    fn day_mg(&self, date: &str, live: u64) -> i64 {
+        self.days.get(date).copied().unwrap_or(0) + i64::try_from(live).unwrap_or(0)
     }
 
     /// What the envelope leaves, mg; `None` if it has none. With `assumed`, what a lost journal may
     /// have known counts: it inhibits doses, and does not stop the schedule.
     pub(crate) fn envelope_left_mg(&self, steady_ms: i64, assumed: bool) -> Option<i64> {
         let limit = self.feeder.envelope_mg?;
-        let live = i64::try_from(self.account.unrecorded_mg()).unwrap_or(0);
+        let live = self.account.unrecorded_mg().saturating_sub(self.reserved_mg);
+        let live = i64::try_from(live).unwrap_or(0);
         Some((limit - self.envelope.sum_mg(steady_ms, assumed) - live).max(0))
     }
 

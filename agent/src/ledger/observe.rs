@@ -15,12 +15,10 @@ use crate::records::account::Sight;
 use crate::records::{Alarm, Portion};
 
 impl State {
-    /// Looks at a snapshot that was read just now. `suspect`: feeders whose hold bit may still be
-    /// set by a late write of ours.
+    /// Looks at a snapshot that was read just now.
     pub(crate) fn observe(
         &mut self,
         snapshot: &RobotSnapshot,
-        suspect: &[FeederId],
         now: &Moment,
         changes: &mut Vec<Change>,
     ) {
@@ -35,7 +33,7 @@ impl State {
         for feeder in &snapshot.feeders {
             self.see_feed(feeder, now, changes);
             if let Some(book) = self.feeders.get_mut(&feeder.feeder) {
-                see_hold(book, feeder, suspect.contains(&feeder.feeder), now, changes);
+                see_hold(book, feeder, now, changes);
             }
         }
     }
@@ -110,7 +108,9 @@ impl State {
         self.slot = Some((slot.epoch, slot.last_sequence));
         changes.push(Change::Slot(self.robot.clone(), slot.epoch, slot.last_sequence));
         for book in self.feeders.values_mut() {
-            book.hold(pb::HoldSource::PlcMemoryLost, ("", ""), now, changes);
+            if !self.traits.read_only {
+                book.hold(pb::HoldSource::PlcMemoryLost, ("", ""), now, changes);
+            }
             if let Some(f) = snapshot.feeders.iter().find(|f| f.feeder == book.feeder.feeder) {
                 let mark = &book.account.mark;
                 // A totaliser that went on counting is believed; one that was set back begins anew.
@@ -201,15 +201,14 @@ fn alarm_skipped(portion: &Portion, feeder: &FeederId, now: &Moment, changes: &m
 }
 
 /// A hold bit that nobody here set is the farm's; one that went while only the farm held is lifted.
-fn see_hold(
-    book: &mut Book,
-    feeder: &FeederSnapshot,
-    suspect: bool,
-    now: &Moment,
-    changes: &mut Vec<Change>,
-) {
+/// One that shows after a resume and may be a late write of ours is the operator's again: it is not
+/// lifted without a person, and can be lifted from afar.
+fn see_hold(book: &mut Book, feeder: &FeederSnapshot, now: &Moment, changes: &mut Vec<Change>) {
     match feeder.held {
-        Some(true) if book.holds.is_empty() && !suspect => {
+        Some(true) if book.holds.is_empty() && now.steady_ms < book.late_hold_ms => {
+            book.hold(pb::HoldSource::Operator, ("", "a late write of the hold"), now, changes);
+        }
+        Some(true) if book.holds.is_empty() => {
             book.hold(pb::HoldSource::Farm, ("", ""), now, changes);
         }
         Some(false) => {

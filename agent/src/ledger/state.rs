@@ -69,6 +69,9 @@ impl State {
     pub(crate) fn adopt(&mut self, entry: &Entry, wall_ms: i64) {
         match &entry.order.action {
             Action::FeedNow { portion_mg } if !entry.settled => {
+                if let Some(book) = self.feeders.get_mut(&entry.order.feeder) {
+                    book.reserved_mg = u64::try_from(*portion_mg).unwrap_or(0);
+                }
                 self.open_dose = Some(OpenDose {
                     order: entry.order.clone(),
                     epoch: entry.epoch,
@@ -90,17 +93,12 @@ impl State {
         }
     }
 
-    /// The slot as journal and PLC have it, for a hello. An open intent explains a slot that the PLC
-    /// has not consumed yet.
+    /// The slot as journal and PLC have it, for a hello. A sequence that the journal gave away and the
+    /// PLC has not consumed is no difference: the journal knows all that the PLC did.
     pub(crate) fn journal_slot(&self, plc: Option<&Slot>) -> (u32, u32) {
         let (epoch, sequence) = self.slot.unwrap_or((0, 0));
-        let open = self.open_dose.as_ref().and_then(|d| d.slot);
-        match (plc, open) {
-            (Some(plc), Some(open))
-                if (open.epoch, open.sequence) == (epoch, sequence)
-                    && plc.epoch == epoch
-                    && plc.last_sequence == sequence.wrapping_sub(1) =>
-            {
+        match plc {
+            Some(plc) if plc.epoch == epoch && plc.last_sequence == sequence.wrapping_sub(1) => {
                 (epoch, plc.last_sequence)
             }
             _ => (epoch, sequence),
@@ -131,6 +129,7 @@ impl State {
             changes.push(Change::Slot(self.robot.clone(), slot.epoch, slot.sequence));
         }
         if let Some(book) = self.feeders.get_mut(&order.feeder) {
+            book.reserved_mg = amount_mg.into();
             book.count(amount_mg.into(), Some(&order.command), false, now, changes);
         }
         let (order, since_ms) = (order.clone(), now.wall_ms);
@@ -214,6 +213,7 @@ impl State {
         changes: &mut Vec<Change>,
     ) {
         let Some(book) = self.feeders.get_mut(&dose.order.feeder) else { return };
+        book.reserved_mg = 0;
         let name = dose.order.command.clone();
         let mg = end.map_or(0, |e| i64::try_from(e.mg).unwrap_or(i64::MAX));
         book.envelope.settle(&name, mg);

@@ -1,13 +1,13 @@
 //! An open session.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use pasamanos_proto::model::{
-    BodyHash, CommandName, CommandOrder, CommandReport, CommandState, Invalid, Reason,
+    BodyHash, CommandName, CommandOrder, CommandReport, CommandState, Invalid, Reason, RobotId,
     duration_from_ms, duration_ms,
 };
-use pasamanos_proto::pb::{self, connect_request, connect_response};
+use pasamanos_proto::pb::{self, LinkState, connect_request, connect_response};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep, timeout};
 use tokio_stream::StreamExt as _;
@@ -38,6 +38,9 @@ pub(super) struct Running<'a> {
     shipping: Shipping,
     /// Outcomes that were sent and not acknowledged.
     awaited: BTreeMap<CommandName, (CommandReport, Instant)>,
+    /// Robots that could not be read for the hello: nothing about them is settled.
+    unreadable: BTreeSet<RobotId>,
+    opened: Instant,
     /// The server moves this agent at that time.
     drained: Option<Instant>,
     /// The agent leaves, at the latest at that time.
@@ -51,6 +54,7 @@ impl<'a> Running<'a> {
         terms: Terms,
         records_through: i64,
         reported: Reported,
+        unreadable: BTreeSet<RobotId>,
     ) -> Self {
         Self {
             shared,
@@ -63,6 +67,8 @@ impl<'a> Running<'a> {
             status_due: Some(Instant::now()),
             shipping: Shipping::new(records_through),
             awaited: BTreeMap::new(),
+            unreadable,
+            opened: Instant::now(),
             drained: None,
             leaving: None,
         }
@@ -211,12 +217,25 @@ impl<'a> Running<'a> {
         for (report, sent) in self.awaited.values_mut() {
             if now.duration_since(*sent) >= AGAIN {
                 *sent = now;
-                self.shared.context.outbox.push(report.clone());
+                self.shared.context.outbox.push_again(report.clone());
             }
         }
         self.shipping.again();
+        self.introduce_again(now);
         // Readings are told once a minute even if they did not move.
         self.status_due.get_or_insert(now);
+    }
+
+    /// Only a hello settles what is in doubt of a robot. One that could not be read then and can be
+    /// now is worth another; the lease goes on meanwhile.
+    fn introduce_again(&mut self, now: Instant) {
+        let settled = now.duration_since(self.opened) >= AGAIN && self.drained.is_none();
+        let robots = &self.shared.farm.robots;
+        let up = |id: &RobotId| robots.get(id).is_some_and(|c| c.view().link == LinkState::Up);
+        if settled && self.unreadable.iter().any(up) {
+            tracing::info!("a robot can be read now: introducing the farm anew");
+            self.drained = Some(now);
+        }
     }
 
     /// Acts on a frame; answers with the session's end if it is one.

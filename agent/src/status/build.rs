@@ -166,7 +166,7 @@ impl Status<'_> {
                 .view
                 .snapshot
                 .as_ref()
-                .map(|_| self.book.today_mg(&self.now.date)),
+                .map(|_| self.book.fed_mg(&self.now.date)),
             last_dose: self.book.last_dose.clone(),
             next_dose_time: next_ms.map(timestamp_from_ms),
             faults: faults(self.view, self.state, self.now),

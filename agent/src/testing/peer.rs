@@ -25,6 +25,8 @@ pub(crate) struct Peer {
     pub feeders: BTreeMap<String, pb::FeederReport>,
     pub beats: i64,
     pub ack: bool,
+    /// The highest record that this server has.
+    pub through: i64,
     /// Lease time and heartbeat interval, ms.
     pub lease: (i64, i64),
     pub said_goodbye: bool,
@@ -44,6 +46,7 @@ impl Peer {
             feeders: BTreeMap::new(),
             beats: 0,
             ack: true,
+            through: 0,
             lease: (25_000, 8_000),
             said_goodbye: false,
         }
@@ -77,7 +80,7 @@ impl Peer {
             lease_ttl: Some(duration_from_ms(self.lease.0)),
             heartbeat_interval: Some(duration_from_ms(self.lease.1)),
             server_time: None,
-            records_through: 0,
+            records_through: self.through,
             time_zone: "UTC".into(),
         };
         self.send(Frame::Welcome(welcome)).await;
@@ -161,9 +164,9 @@ impl Peer {
         }
     }
 
-    /// Plays the server for a while.
-    pub(crate) async fn play(&mut self, time: Duration) {
-        let _over = timeout(time, async { while self.step().await {} }).await;
+    /// Plays the server for a while; false if the stream ended.
+    pub(crate) async fn play(&mut self, time: Duration) -> bool {
+        timeout(time, async { while self.step().await {} }).await.is_err()
     }
 
     pub(crate) fn doses(&self) -> Vec<&pb::Dose> {

@@ -75,6 +75,8 @@ pub(crate) struct Plc {
     pub take_fields: Option<usize>,
     /// The doses that physically ran: token and amount.
     pub ran: Vec<(u32, u32)>,
+    /// The portions that writes set.
+    pub portions_set: Vec<i32>,
     /// Blocks that arrived.
     pub arrived: Vec<SlotBlock>,
     reverting: Option<(u32, FeederId, ObservedConfig)>,
@@ -93,6 +95,14 @@ impl Plc {
         self.slot = Slot { epoch: self.slot.epoch + 1, last_sequence: 0, ..idle(0) };
         self.history.clear();
         self.running = None;
+    }
+
+    /// The agent's process ends: what was on an in-process wire ends with it.
+    pub(crate) fn unplug(&mut self) {
+        self.advance();
+        if self.traits.dwell.is_zero() {
+            self.late.clear();
+        }
     }
 
     fn time_s(&self) -> u32 {
@@ -159,6 +169,7 @@ impl Plc {
                 for field in fields.iter().take(take) {
                     config.copy_field(&new, field);
                 }
+                self.portions_set.extend(config.portion_mg);
                 f.config = ObservedConfig::Valid(config);
                 f.revision += 1;
                 self.reverting = revert.map(|reads| (reads, feeder, old));
@@ -169,6 +180,14 @@ impl Plc {
     /// One scan: latched before the motor starts; anything else is ignored.
     fn take(&mut self, block: SlotBlock) {
         self.arrived.push(block);
+        if !self.traits.sequenced {
+            // Plain tags: whatever arrives starts the motor.
+            let feeder = self.feeders.keys().nth(block.outlet.into()).unwrap().clone();
+            self.ran.push((block.token, block.amount_mg));
+            self.slot.dispensed_mg = 0;
+            self.running = Some((Instant::now(), feeder, block.amount_mg));
+            return;
+        }
         if block.epoch != self.slot.epoch
             || block.sequence != self.slot.last_sequence.wrapping_add(1)
         {
@@ -242,7 +261,7 @@ impl Plc {
         });
         let alive = if self.alive { u64::from(self.time_s()) } else { 7 };
         Ok(RobotSnapshot {
-            slot: Some(self.slot),
+            slot: self.traits.sequenced.then_some(self.slot),
             alive: Some(alive),
             plc_time_s: Some(self.time_s()),
             local: self.local,
@@ -329,6 +348,7 @@ impl ScriptedPlc {
             revert_after: None,
             take_fields: None,
             ran: Vec::new(),
+            portions_set: Vec::new(),
             arrived: Vec::new(),
             reverting: None,
             late: Vec::new(),
@@ -349,6 +369,13 @@ impl ScriptedPlc {
             plc.traits.sequenced = sequenced;
         }
         let feeders = self.feeders.iter().cloned().map(|f| FeederDescription { profile, ..f });
+        Self { feeders: Arc::new(feeders.collect()), ..self }
+    }
+
+    /// With another rolling 24 h limit.
+    pub(crate) fn with_envelope(self, mg: i64) -> Self {
+        let feeders = self.feeders.iter().cloned();
+        let feeders = feeders.map(|f| FeederDescription { envelope_mg: Some(mg), ..f });
         Self { feeders: Arc::new(feeders.collect()), ..self }
     }
 

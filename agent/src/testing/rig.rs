@@ -17,6 +17,7 @@ use super::plc::ScriptedPlc;
 use super::server::ScriptedServer;
 use crate::agent::{Agent, Parts};
 use crate::clock::Clock;
+use crate::journal::Journal;
 
 pub(crate) const FEEDER: &str = "feeder-a1";
 pub(crate) const OTHER: &str = "feeder-a2";
@@ -44,6 +45,7 @@ pub(crate) struct Rig {
     server: Arc<ScriptedServer>,
     sessions: mpsc::Receiver<Peer>,
     running: Option<(JoinHandle<()>, CancellationToken)>,
+    journal: Option<Journal>,
     number: i64,
     epoch: i64,
 }
@@ -63,6 +65,7 @@ impl Rig {
             server,
             sessions,
             running: None,
+            journal: None,
             number: 0,
             epoch: 0,
         };
@@ -83,6 +86,7 @@ impl Rig {
 
     pub(crate) async fn start(&mut self) {
         let agent = Agent::assemble(self.parts()).await.unwrap();
+        self.journal = Some(agent.journal());
         let stop = CancellationToken::new();
         self.running = Some((tokio::spawn(agent.run(stop.clone())), stop));
     }
@@ -95,6 +99,8 @@ impl Rig {
     /// As SIGKILL: nothing more is written.
     pub(crate) async fn kill(&mut self) {
         let (task, _) = self.running.take().unwrap();
+        self.journal = None;
+        self.plc.plc().unplug();
         task.abort();
         let _aborted = task.await;
         // The owner of the journal ends when nobody can ask it any more, and lets its lock go.
@@ -111,6 +117,11 @@ impl Rig {
     pub(crate) async fn restart(&mut self) {
         self.kill().await;
         self.start().await;
+    }
+
+    /// From now on the journal refuses every write, or no longer.
+    pub(crate) fn break_journal(&self, broken: bool) {
+        self.journal.as_ref().unwrap().set_broken(broken);
     }
 
     /// As SIGTERM.

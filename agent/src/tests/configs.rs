@@ -18,7 +18,7 @@ async fn scalar() -> Rig {
 }
 
 #[tokio::test(start_paused = true)]
-async fn applied_carries_the_config_as_read_back_and_is_no_farm_edit() {
+async fn p2_applied_carries_the_config_as_read_back_and_is_no_farm_edit() {
     let mut rig = Rig::new().await;
     let mut peer = rig.open().await;
     let order = rig.portion(1_200);
@@ -32,7 +32,7 @@ async fn applied_carries_the_config_as_read_back_and_is_no_farm_edit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_edit_at_the_farm_is_told_and_never_overwritten() {
+async fn p6_an_edit_at_the_farm_is_told_and_never_overwritten() {
     let mut rig = Rig::new().await;
     let mut peer = rig.open().await;
     peer.play(Duration::from_secs(2)).await;
@@ -52,7 +52,7 @@ async fn an_edit_at_the_farm_is_told_and_never_overwritten() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_that_is_put_back_is_rejected() {
+async fn p2_a_value_that_is_put_back_is_rejected() {
     let mut rig = scalar().await;
     let mut peer = rig.open().await;
     peer.play(Duration::from_secs(2)).await;
@@ -65,7 +65,7 @@ async fn a_value_that_is_put_back_is_rejected() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_plc_that_does_not_live_proves_nothing() {
+async fn p2_a_plc_that_does_not_live_proves_nothing() {
     let mut rig = scalar().await;
     rig.plc.plc().alive = false;
     let mut peer = rig.open().await;
@@ -181,4 +181,23 @@ async fn read_only_and_out_of_limits_are_refused() {
     let order = rig.portion(1_200);
     peer.order(&order).await;
     assert_eq!(peer.outcome(&order.command).await.reason, Reason::ReadOnly);
+}
+
+#[tokio::test(start_paused = true)]
+async fn p6_a_late_write_that_displaces_a_newer_config_is_undone_once() {
+    let mut rig = scalar().await;
+    let mut peer = rig.open().await;
+    rig.plc.plc().fates = [Fate::Late(Duration::from_secs(40)), Fate::Answered].into();
+    let order = rig.portion(1_200);
+    peer.order(&order).await;
+    assert_eq!(peer.outcome(&order.command).await.state, CommandState::Uncertain);
+    // Someone at the farm sets another one, and then the late one shows.
+    rig.plc.plc().feeder(FEEDER).config = ObservedConfig::Valid(with_portion(900));
+    peer.play(Duration::from_secs(5)).await;
+    assert_eq!(peer.feeders[FEEDER].config, Some(with_portion(900).into()));
+    let end = peer.outcome(&order.command).await;
+    assert_eq!((end.state, end.reason), (CommandState::Rejected, Reason::ChangedAtFarm));
+    assert_eq!(rig.plc.plc().feeder(FEEDER).config, ObservedConfig::Valid(with_portion(900)));
+    peer.play(Duration::from_secs(5)).await;
+    assert!(peer.alarms().contains(&"CHANGED_AT_FARM".to_owned()));
 }

@@ -9,7 +9,7 @@ use crate::driver::SlotOp;
 use crate::testing::{FEEDER, Fate, Rig};
 
 #[tokio::test(start_paused = true)]
-async fn a_dose_is_given_once_and_recorded_once() {
+async fn p3_a_dose_is_given_once_and_recorded_once() {
     let mut rig = Rig::new().await;
     let mut peer = rig.open().await;
     let order = rig.feed(1_000);
@@ -28,7 +28,7 @@ async fn a_dose_is_given_once_and_recorded_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_answer_is_read_back() {
+async fn p3_a_lost_answer_is_read_back() {
     let mut rig = Rig::new().await;
     rig.plc.plc().fates = [Fate::AnswerLost, Fate::Answered].into();
     let mut peer = rig.open().await;
@@ -39,7 +39,7 @@ async fn a_lost_answer_is_read_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_write_beside_its_repeat_feeds_once() {
+async fn p3_a_late_write_beside_its_repeat_feeds_once() {
     let mut rig = Rig::new().await;
     rig.plc.plc().fates = [Fate::Late(Duration::from_secs(20)), Fate::Answered].into();
     let mut peer = rig.open().await;
@@ -52,7 +52,7 @@ async fn a_late_write_beside_its_repeat_feeds_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dose_that_was_given_up_is_fenced_and_never_runs() {
+async fn p3_a_dose_that_was_given_up_is_fenced_and_never_runs() {
     let mut rig = Rig::new().await;
     // Every write is lost for the client; the first arrives after the fence.
     rig.plc.plc().fates = [Fate::Late(Duration::from_secs(25)), Fate::Lost].into();
@@ -71,7 +71,7 @@ async fn a_dose_that_was_given_up_is_fenced_and_never_runs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_expired_dose_never_starts() {
+async fn p7_an_expired_dose_never_starts() {
     let mut rig = Rig::new().await;
     let mut peer = rig.open().await;
     let mut late = rig.feed(1_000);
@@ -101,7 +101,7 @@ async fn without_a_connection_nothing_was_sent_and_the_slot_is_free() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_known_command_is_answered_from_the_journal() {
+async fn p3_a_known_command_is_answered_from_the_journal() {
     let mut rig = Rig::new().await;
     let mut peer = rig.open().await;
     let order = rig.feed(1_000);
@@ -118,7 +118,7 @@ async fn a_known_command_is_answered_from_the_journal() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_open_intent_is_only_fenced_after_a_restart() {
+async fn p3_an_open_intent_is_only_fenced_after_a_restart() {
     let mut rig = Rig::new().await;
     rig.plc.plc().fates = [Fate::Lost].into();
     let mut peer = rig.open().await;
@@ -152,7 +152,7 @@ async fn an_open_intent_is_only_fenced_after_a_restart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dose_that_ran_while_the_agent_was_down_is_told_once() {
+async fn p2_a_dose_that_ran_while_the_agent_was_down_is_told_once() {
     let mut rig = Rig::new().await;
     rig.plc.plc().fates = [Fate::AnswerLost].into();
     let mut peer = rig.open().await;
@@ -176,7 +176,7 @@ async fn a_dose_that_ran_while_the_agent_was_down_is_told_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sent_and_unreadable_is_uncertain_and_then_settled() {
+async fn p2_sent_and_unreadable_is_uncertain_and_then_settled() {
     let mut rig = Rig::new().await;
     let mut peer = rig.open().await;
     let order = rig.feed(1_000);
@@ -195,7 +195,7 @@ async fn sent_and_unreadable_is_uncertain_and_then_settled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dose_in_doubt_locks_the_robot_until_a_person_settles_it() {
+async fn p2_a_dose_in_doubt_locks_the_robot_until_a_person_settles_it() {
     let mut rig = Rig::new().await;
     let mut peer = rig.open().await;
     let order = rig.feed(1_000);
@@ -240,7 +240,7 @@ async fn a_dose_in_doubt_locks_the_robot_until_a_person_settles_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dose_waits_one_deep_for_a_meal_and_no_longer_than_its_limit() {
+async fn p7_a_dose_waits_one_deep_for_a_meal_and_no_longer_than_its_limit() {
     let mut rig = Rig::new().await;
     let mut peer = rig.open().await;
     let soon = tokio::time::Instant::now() + Duration::from_secs(5);
@@ -257,7 +257,7 @@ async fn a_dose_waits_one_deep_for_a_meal_and_no_longer_than_its_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_received_and_not_begun_dies_with_its_session() {
+async fn p4_what_was_received_and_not_begun_dies_with_its_session() {
     let mut rig = Rig::new().await;
     let mut peer = rig.open().await;
     let until = tokio::time::Instant::now() + Duration::from_secs(4);
@@ -295,4 +295,48 @@ async fn refusals_name_what_stands_in_the_way() {
     peer.order(&order).await;
     assert_eq!(peer.outcome(&order.command).await.reason, Reason::InvalidField);
     assert!(rig.plc.plc().arrived.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn p3_a_slot_that_was_never_consumed_is_spent_before_the_next_dose() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    rig.plc.plc().fates = [Fate::Lost].into();
+    let lost = rig.feed(1_000);
+    peer.order(&lost).await;
+    peer.executing(&lost.command).await;
+    rig.plc.plc().readable = false;
+    assert_eq!(peer.outcome(&lost.command).await.state, CommandState::Uncertain);
+    let ack = pb::CommandAck {
+        command: lost.command.to_string(),
+        state: pb::CommandState::Uncertain.into(),
+        resolution: Some(pb::Resolution {
+            verdict: pb::ResolutionVerdict::NotFed.into(),
+            ..Default::default()
+        }),
+    };
+    peer.send(Frame::CommandAck(ack)).await;
+    peer.play(Duration::from_secs(1)).await;
+    // Nobody fences it any more: the agent that did is gone.
+    rig.kill().await;
+    {
+        let mut plc = rig.plc.plc();
+        plc.fates = [Fate::Answered].into();
+        plc.readable = true;
+        plc.arrived.clear();
+    }
+    rig.start().await;
+    let mut peer = rig.session().await;
+    let hello = peer.hello().await;
+    assert!(hello.journal.slots[0].agrees(), "{:?}", hello.journal.slots);
+    peer.welcome(9).await;
+    let next = rig.feed(1_000);
+    peer.order(&next).await;
+    assert_eq!(peer.outcome(&next.command).await.state, CommandState::Applied);
+    peer.play(Duration::from_secs(2)).await;
+    let plc = rig.plc.plc();
+    let arrived: Vec<_> = plc.arrived.iter().map(|b| (b.sequence, b.op)).collect();
+    assert_eq!(arrived.first(), Some(&(1, SlotOp::Nop)));
+    assert_eq!(plc.ran.len(), 1);
+    assert!(!peer.alarms().contains(&"PLC_MEMORY_LOST".to_owned()));
 }

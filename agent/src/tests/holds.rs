@@ -120,3 +120,21 @@ async fn a_hold_that_cannot_be_read_back_is_in_doubt_and_goes_on() {
     }
     assert_eq!(peer.outcome(&hold.command).await.state, CommandState::Applied);
 }
+
+#[tokio::test(start_paused = true)]
+async fn without_a_journal_a_hold_holds_and_a_dose_is_refused() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    peer.play(Duration::from_secs(1)).await;
+    rig.break_journal(true);
+    let dose = rig.feed(1_000);
+    peer.order(&dose).await;
+    let end = peer.outcome(&dose.command).await;
+    assert_eq!((end.state, end.reason), (CommandState::Rejected, Reason::Internal));
+    let hold = rig.order(FEEDER, Action::Hold);
+    peer.order(&hold).await;
+    peer.play(Duration::from_secs(2)).await;
+    let mut plc = rig.plc.plc();
+    assert!(plc.feeder(FEEDER).held);
+    assert!(plc.ran.is_empty());
+}

@@ -23,7 +23,7 @@ async fn hello_comes_first_and_tells_what_there_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_epoch_is_durable_before_the_first_frame_under_it() {
+async fn p4_the_epoch_is_durable_before_the_first_frame_under_it() {
     let mut rig = Rig::new().await;
     let mut peer = rig.session().await;
     peer.hello().await;
@@ -135,7 +135,7 @@ async fn a_stop_waits_for_what_runs_and_says_goodbye() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_does_not_wait_for_a_server_that_does_not_read() {
+async fn p11_a_stop_does_not_wait_for_a_server_that_does_not_read() {
     let mut rig = Rig::new().await;
     let _peer = rig.open().await;
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -146,7 +146,7 @@ async fn a_stop_does_not_wait_for_a_server_that_does_not_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outcome_is_told_until_it_is_acknowledged_and_in_the_next_hello() {
+async fn p9_an_outcome_is_told_until_it_is_acknowledged_and_in_the_next_hello() {
     let mut rig = Rig::new().await;
     let mut peer = rig.open().await;
     peer.ack = false;
@@ -176,7 +176,7 @@ async fn an_outcome_is_told_until_it_is_acknowledged_and_in_the_next_hello() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_second_agent_on_one_journal_is_refused() {
+async fn p3_a_second_agent_on_one_journal_is_refused() {
     let rig = Rig::new().await;
     let second = rig.second().await;
     assert!(matches!(second, Err(BuildError::Journal(JournalError::Locked(_)))));
@@ -192,4 +192,38 @@ async fn an_epoch_that_does_not_grow_is_no_session() {
     peer.hello().await;
     peer.welcome(1).await;
     assert!(peer.frame().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_robot_that_can_be_read_again_is_introduced_anew() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    peer.play(Duration::from_secs(1)).await;
+    rig.plc.plc().readable = false;
+    drop(peer);
+    let mut peer = rig.session().await;
+    let hello = peer.hello().await;
+    assert!(!hello.journal.slots[0].readable);
+    peer.welcome(2).await;
+    peer.play(Duration::from_secs(20)).await;
+    rig.plc.plc().readable = true;
+    while peer.step().await {}
+    assert!(!peer.said_goodbye);
+    let hello = rig.session().await.hello().await;
+    assert!(hello.journal.slots[0].readable && hello.journal.slots[0].agrees());
+    assert!(hello.inventory.feeders.iter().all(|f| f.config.is_some()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn p9_a_journal_that_was_put_back_gives_no_number_twice() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.session().await;
+    peer.hello().await;
+    peer.through = 500;
+    peer.welcome(1).await;
+    let dose = rig.feed(1_000);
+    peer.order(&dose).await;
+    peer.outcome(&dose.command).await;
+    peer.play(Duration::from_secs(3)).await;
+    assert_eq!(peer.records.first().map(|r| r.sequence), Some(501));
 }

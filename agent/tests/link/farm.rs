@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use pasamanos_agent::clock;
 use pasamanos_proto::model::{
-    Action, CommandName, CommandOrder, Hello, Note, ObservedConfig, RequestId,
+    Action, CommandName, CommandOrder, FeederConfig, Hello, Note, ObservedConfig, RequestId,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -61,8 +61,19 @@ impl Farm {
 
     /// Another portion than the one that the hello tells.
     pub(crate) fn portion(&mut self, hello: &Hello, mg: i32) -> CommandOrder {
+        self.portion_from(hello, None, mg)
+    }
+
+    /// The same, based on a portion that was set since.
+    pub(crate) fn portion_from(
+        &mut self,
+        hello: &Hello,
+        base: Option<i32>,
+        mg: i32,
+    ) -> CommandOrder {
         let feeder = hello.inventory.feeders.iter().find(|f| f.id.as_str() == FEEDER).unwrap();
-        let base = feeder.config.as_ref().and_then(ObservedConfig::valid).unwrap().clone();
+        let from = feeder.config.as_ref().and_then(ObservedConfig::valid).unwrap();
+        let base = FeederConfig { portion_mg: base.or(from.portion_mg), ..from.clone() };
         let mut new = base.clone();
         new.portion_mg = Some(mg);
         let fields = base.diff(&new);

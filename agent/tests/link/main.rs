@@ -5,6 +5,9 @@
     clippy::expect_used,
     clippy::panic,
     clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::redundant_closure_for_method_calls,
+    clippy::unnecessary_debug_formatting,
     dead_code,
     reason = "tests"
 )]
@@ -12,7 +15,7 @@
 #[path = "../../src/testing/peer.rs"]
 mod peer;
 
-#[cfg(feature = "crash-points")]
+#[cfg(all(debug_assertions, target_os = "linux"))]
 mod crash;
 mod farm;
 #[cfg(target_os = "linux")]

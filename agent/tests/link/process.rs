@@ -95,6 +95,53 @@ async fn an_agent_that_slept_begins_nothing_old_and_comes_back() {
     assert_eq!(farm.ran().len(), 1);
 }
 
+/// An intent and an outcome: two waits for the disk a config change, and no more for a dose.
+#[tokio::test]
+async fn a_change_costs_two_fsyncs() {
+    let (mut farm, mut server) = (Farm::new(), Server::start().await);
+    let child = start(&farm, &server);
+    let mut peer = server.session().await;
+    let hello = peer.hello().await;
+    peer.welcome(1).await;
+    peer.play(Duration::from_secs(2)).await;
+    let trace = farm.data().join("trace");
+    let pid = child.id().unwrap().to_string();
+    let strace = Command::new("strace")
+        .args(["-f", "-y", "-e", "trace=fsync,fdatasync", "-p", &pid, "-o"])
+        .arg(&trace)
+        .stderr(Stdio::null())
+        .spawn();
+    let Ok(mut strace) = strace else {
+        println!("skipped: no strace here");
+        return;
+    };
+    peer.play(Duration::from_millis(1_500)).await;
+    let syncs = || {
+        let text = std::fs::read_to_string(&trace).unwrap_or_default();
+        let of_journal = |l: &&str| l.contains("sync(") && l.contains("journal.db");
+        text.lines().filter(of_journal).count()
+    };
+    let mut before = syncs();
+    for mg in [1_600, 1_700, 1_800] {
+        let hello = &hello;
+        let config = farm.portion_from(hello, if mg == 1_600 { None } else { Some(mg - 100) }, mg);
+        peer.order(&config).await;
+        assert_eq!(peer.outcome(&config.command).await.state, CommandState::Applied);
+        peer.play(Duration::from_millis(600)).await;
+        println!("config: {} syncs", syncs() - before);
+        assert_eq!(syncs() - before, 2);
+        before = syncs();
+    }
+    let dose = farm.order(Action::FeedNow { portion_mg: 100 });
+    peer.order(&dose).await;
+    assert_eq!(peer.outcome(&dose.command).await.state, CommandState::Applied);
+    peer.play(Duration::from_millis(600)).await;
+    println!("dose: {} syncs", syncs() - before);
+    assert_eq!(syncs() - before, 2);
+    signal(&strace, "-INT");
+    strace.wait().await.unwrap();
+}
+
 /// Under 30 MiB, after some work. Only the program as it is shipped is measured against that.
 #[tokio::test]
 async fn an_agent_is_small() {

@@ -147,7 +147,8 @@ impl Control {
             let accepted = this.store.accept(commands, PATIENCE).await?;
             for command in &accepted {
                 let action = command.action.kind().as_str();
-                metrics::counter!("pasamanos_commands_accepted_total", "action" => action).increment(1);
+                metrics::counter!("pasamanos_commands_accepted_total", "action" => action)
+                    .increment(1);
             }
             crash_point!("server.accept.committed");
             for command in &accepted {
