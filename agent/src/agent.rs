@@ -254,6 +254,10 @@ fn state(
     calendar: &Calendar,
 ) -> State {
     let known = loaded.robots.get(&robot).copied().unwrap_or_default();
+    // Never read under this journal, however often the agent was started since.
+    let mut own = driver.feeders().iter().filter(|f| f.robot == robot);
+    let never_read =
+        known.plc_epoch.is_none() && !own.any(|f| loaded.feeders.contains_key(&f.feeder));
     let of_robot = driver.feeders().iter().filter(|f| f.robot == robot);
     let feeders = of_robot
         .map(|f| {
@@ -265,7 +269,7 @@ fn state(
     let mut state = State {
         traits: driver.traits(&robot),
         robot,
-        fresh: loaded.fresh,
+        fresh: loaded.fresh || never_read,
         slot: known.slot,
         plc_epoch: known.plc_epoch,
         open_dose: None,

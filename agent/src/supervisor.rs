@@ -18,6 +18,8 @@ const NETWORK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 const SUPERSEDED: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(5));
 /// A session that lasted this long shows that no other machine has this identity now.
 const UNDISTURBED: Duration = Duration::from_mins(10);
+/// The same complaint is not repeated within this.
+const QUIET: Duration = Duration::from_mins(1);
 /// Somebody must do something first.
 const SLOW: (u64, u64) = (30_000, 60_000);
 
@@ -26,6 +28,7 @@ pub(crate) async fn run(shared: &Shared, mut last_epoch: i64) {
     let mut random = fastrand::Rng::new();
     let mut network = Backoff::new(NETWORK.0, NETWORK.1);
     let mut superseded = Backoff::new(SUPERSEDED.0, SUPERSEDED.1);
+    let mut complaint = Complaint::default();
     while !shared.leave.is_cancelled() {
         let began = Instant::now();
         let outcome = session::run(shared, last_epoch).await;
@@ -70,14 +73,14 @@ pub(crate) async fn run(shared: &Shared, mut last_epoch: i64) {
                 usual.max(retry_after.unwrap_or_default())
             }
             End::Refused(status) => {
-                tracing::warn!(code = ?status.code(), error = status.message(), "no session");
+                complaint.say(&format!("no session: {:?}: {}", status.code(), status.message()));
                 match status.code() {
                     Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented => slow(),
                     _ => network.next(&mut random),
                 }
             }
             End::Lost(why) => {
-                tracing::warn!(why, "session lost");
+                complaint.say(&format!("session lost: {why}"));
                 network.next(&mut random)
             }
             End::Journal(e) => {
@@ -89,6 +92,20 @@ pub(crate) async fn run(shared: &Shared, mut last_epoch: i64) {
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = shared.leave.cancelled() => return,
+        }
+    }
+}
+
+/// Says the same once a minute: a server that is away for a day must not fill the farm PC's disk.
+#[derive(Default)]
+struct Complaint(Option<(String, Instant)>);
+
+impl Complaint {
+    fn say(&mut self, what: &str) {
+        let said = self.0.as_ref().is_some_and(|(last, at)| last == what && at.elapsed() < QUIET);
+        if !said {
+            tracing::warn!("{what}");
+            self.0 = Some((what.to_owned(), Instant::now()));
         }
     }
 }

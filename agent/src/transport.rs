@@ -38,6 +38,8 @@ pub(crate) struct Grpc {
 const CONNECT: Duration = Duration::from_secs(5);
 /// A half-open link is found within twice this, which is less than the lease.
 const KEEPALIVE: Duration = Duration::from_secs(10);
+/// No frame of a server is larger.
+const MAX_FRAME: usize = 256 * 1024;
 /// Small: there is one stream, and an agent stays small.
 const WINDOW: u32 = 256 * 1024;
 
@@ -73,7 +75,8 @@ impl Transport for Grpc {
             frame.monotonic_ms = clock.monotonic_ms();
             frame
         });
-        let response = AgentLinkServiceClient::new(channel).connect(frames).await?;
+        let mut client = AgentLinkServiceClient::new(channel).max_decoding_message_size(MAX_FRAME);
+        let response = client.connect(frames).await?;
         Ok(Box::pin(response.into_inner()))
     }
 }

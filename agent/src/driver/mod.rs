@@ -350,6 +350,9 @@ pub struct SlotBlock {
     pub rate_mg_per_s: u32,
     /// In the PLC's clock: later than this it must not start.
     pub expires_at_s: u32,
+    /// In the farm PC's monotonic clock, ms: a driver whose PLC knows no expiry looks at it directly
+    /// before it writes start, and refuses. `i64::MAX` for a fence.
+    pub start_before_ms: i64,
 }
 
 /// One past result that a PLC keeps.

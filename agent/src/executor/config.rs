@@ -99,6 +99,14 @@ async fn execute(job: &Job, plan: &Plan, new: &FeederConfig) -> Ended {
     {
         return Ended::whole(verdict);
     }
+    if let Some(verdict) = job.too_late() {
+        return Ended::whole(verdict);
+    }
+    if plan.hold
+        && let Some(changed) = changed_meanwhile(job, plan).await
+    {
+        return Ended::whole(changed);
+    }
     let wrote = job.cell.write_config(job.feeder(), &plan.reading, new, &plan.changed).await;
     crash_point!("agent.config.written");
     let written = match wrote {
@@ -119,6 +127,25 @@ async fn execute(job: &Job, plan: &Plan, new: &FeederConfig) -> Ended {
     };
     let shown = readback::whole(job, &plan.reading.config, new, written == Written::Maybe).await;
     judge(job, plan, written, shown)
+}
+
+/// Waiting for a dose to end took a while: what was compared then is compared again just before the
+/// first tag is written.
+async fn changed_meanwhile(job: &Job, plan: &Plan) -> Option<Verdict> {
+    match job.cell.read_config(job.feeder()).await {
+        Ok(now) if now.config == plan.reading.config => None,
+        Ok(now) => Some(
+            Verdict::rejected(Reason::ChangedAtFarm)
+                .with("feeder", job.feeder())
+                .with("command", &job.order.command)
+                .config(now.config),
+        ),
+        Err(e) => Some(
+            Verdict::rejected(Reason::PlcUnreachable)
+                .with("robot", &job.cell.id)
+                .detail(e.to_string()),
+        ),
+    }
 }
 
 /// The hold must be read back before the first tag is written.
@@ -156,12 +183,16 @@ fn judge(job: &Job, plan: &Plan, written: Written, shown: Shown) -> Ended {
                     .config(config),
             )
         },
-        Shown::Old(config) if maybe => Ended::loose(
-            Verdict::uncertain(Reason::ReadbackNotProven)
-                .with("robot", &job.cell.id)
-                .detail("the write timed out and does not show; it may show later")
-                .config(config),
-        ),
+        Shown::Old(config) if maybe => Ended {
+            // Some of several tags may show later: held until it is settled.
+            whole: !plan.hold,
+            ..Ended::loose(
+                Verdict::uncertain(Reason::ReadbackNotProven)
+                    .with("robot", &job.cell.id)
+                    .detail("the write timed out and does not show; it may show later")
+                    .config(config),
+            )
+        },
         Shown::Old(config) | Shown::Reverted(config) => Ended::whole(
             Verdict::rejected(Reason::RevertedByPlc).with("field", field).config(config),
         ),

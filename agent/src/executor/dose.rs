@@ -59,18 +59,14 @@ pub(super) async fn settle(job: &Job, mut doubt: Doubt) -> Option<Doubt> {
     Some(doubt)
 }
 
-/// Journals an end, unless the doubt that it says is journaled already.
+/// Journals an end. A doubt is journaled once, and not after a person settled it.
 async fn finish(job: &Job, settled: Settled) {
-    let known = job
-        .cell
-        .ledger
-        .look()
-        .await
-        .open_dose
-        .as_ref()
-        .is_some_and(|d| d.uncertain && d.order.command == job.order.command);
-    if known && settled.verdict.state == CommandState::Uncertain {
-        return;
+    if settled.verdict.state == CommandState::Uncertain {
+        let state = job.cell.ledger.look().await;
+        let open = state.open_dose.as_ref().filter(|d| d.order.command == job.order.command);
+        if open.is_none_or(|d| d.uncertain) {
+            return;
+        }
     }
     let Settled { verdict, end, unused } = settled;
     job.end(verdict, |state, report, now, changes| {
@@ -139,6 +135,7 @@ fn block(job: &Job, ready: &Ready, outlet: u8, amount_mg: u32) -> Result<SlotBlo
         token: token(&job.order.command),
         rate_mg_per_s: 0,
         expires_at_s,
+        start_before_ms: job.order.start_before_ms,
     })
 }
 
@@ -229,6 +226,7 @@ fn leftover(
         token: 0,
         rate_mg_per_s: 0,
         expires_at_s: 0,
+        start_before_ms: i64::MAX,
     })
 }
 

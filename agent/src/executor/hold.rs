@@ -158,7 +158,8 @@ pub(super) async fn resume(job: &mut Job) {
     };
     let lifted = verdict.state == pasamanos_proto::model::CommandState::Applied;
     job.end_with_book(verdict, true, |book, _, changes| {
-        if lifted {
+        // A hold that came while this was ending is its own: it is not this one's to lift.
+        if lifted && !job.overtaken() {
             book.forget(HoldSource::Operator, changes);
         }
     })
@@ -181,7 +182,7 @@ async fn release(job: &Job) -> Verdict {
             detail = e.to_string();
         }
         shows = job.cell.read_status().await.ok().and_then(|s| bit(job, &s));
-        if shows == Some(false) {
+        if shows == Some(false) && !job.overtaken() {
             return Verdict::applied();
         }
         sleep(LOOK).await;

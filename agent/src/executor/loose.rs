@@ -89,9 +89,11 @@ fn step(
             return Step::Rewrite(loose);
         }
         let (since, first) = *loose.shown.get_or_insert((now_ms, alive));
+        loose.shown = Some((since, first.or(alive)));
         let dwell = i64::try_from(cell.traits.dwell.as_millis()).unwrap_or(i64::MAX);
         let proof = cell.traits.life_provable && !cell.traits.dwell.is_zero();
-        if now_ms - since >= dwell && (!proof || alive != first) {
+        let moved = first.is_some() && alive.is_some() && alive != first;
+        if now_ms - since >= dwell && (!proof || moved) {
             return Step::Settle { verdict: attached(Verdict::applied()), mixed: false };
         }
         return Step::Wait(loose);

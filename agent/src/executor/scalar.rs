@@ -112,7 +112,9 @@ impl Watch {
         if let Some(settled) = self.echo(job, snapshot) {
             return Some(settled);
         }
-        self.totaliser(job, feeder)
+        // While the PLC echoes, the echo tells; a meal of the schedule grows the totaliser too.
+        let echoes = snapshot.slot.is_some();
+        self.totaliser(job, feeder, echoes)
     }
 
     /// The PLC echoes the sequence that it ran.
@@ -139,13 +141,13 @@ impl Watch {
     }
 
     /// The totaliser grew by what was asked and came to rest.
-    fn totaliser(&mut self, job: &Job, feeder: &FeederSnapshot) -> Option<Settled> {
+    fn totaliser(&mut self, job: &Job, feeder: &FeederSnapshot, echoes: bool) -> Option<Settled> {
         let total = feeder.total_mg?;
         let rested = self.last_total.replace(total) == Some(total) && !feeder.dosing;
         let grown = total.checked_sub(self.before_mg?)?;
         let asked = u64::from(self.amount_mg);
         let slack = (asked / 20).max(1);
-        if !rested || grown == 0 {
+        if !rested || grown == 0 || (echoes && !self.doubted) {
             return None;
         }
         let basis = job.cell.traits.basis;
@@ -155,12 +157,14 @@ impl Watch {
             return Some(Settled { verdict, end, unused: false });
         }
         // Short, and the PLC was seen to end it.
-        (self.fed && grown < asked && basis.is_measured() && !self.doubted).then(|| Settled {
-            verdict: Verdict::partial(Reason::PlcRefused)
-                .with("plc_reason", "short")
-                .dispensed(grown, basis),
-            end,
-            unused: false,
+        (self.fed && !echoes && grown < asked && basis.is_measured() && !self.doubted).then(|| {
+            Settled {
+                verdict: Verdict::partial(Reason::PlcRefused)
+                    .with("plc_reason", "short")
+                    .dispensed(grown, basis),
+                end,
+                unused: false,
+            }
         })
     }
 }

@@ -87,6 +87,8 @@ pub(super) struct Drive {
     op: SlotOp,
     doubted: bool,
     running: bool,
+    /// It was read as consumed by this dose: a PLC that shows it unconsumed lost memory.
+    consumed: bool,
     written_ms: Option<i64>,
     read_ms: i64,
 }
@@ -104,6 +106,7 @@ impl Drive {
             op: SlotOp::Dose,
             doubted: false,
             running: false,
+            consumed: false,
             written_ms: None,
             read_ms: job.now_ms(),
         }
@@ -120,6 +123,7 @@ impl Drive {
             token: mine.token,
             rate_mg_per_s: 0,
             expires_at_s: 0,
+            start_before_ms: i64::MAX,
         };
         Self {
             start_before_ms: job.now_ms(),
@@ -211,7 +215,11 @@ impl Drive {
     async fn look(&mut self, job: &Job, snapshot: &RobotSnapshot) -> Option<Settled> {
         let slot = snapshot.slot.as_ref()?;
         self.read_ms = job.now_ms();
-        let judged = judge(slot, &self.mine);
+        let mut judged = judge(slot, &self.mine);
+        self.consumed |= matches!(judged, Judged::Running | Judged::Ended { .. });
+        if self.consumed && judged == Judged::Waiting {
+            judged = Judged::Lost;
+        }
         self.running = judged == Judged::Running;
         match judged {
             Judged::Waiting | Judged::Running => None,
@@ -221,7 +229,7 @@ impl Drive {
                 Some(Settled::nothing(overtaken.unwrap_or_else(Verdict::expired)))
             }
             Judged::Ended { state, reason, mg } => Some(self.ended(job, state, reason, mg)),
-            Judged::Lost if !self.sent => Some(Settled::nothing(
+            Judged::Lost if !self.sent && !self.consumed => Some(Settled::nothing(
                 Verdict::rejected(Reason::PlcMemoryLost).with("robot", &job.cell.id),
             )),
             Judged::Lost => Some(

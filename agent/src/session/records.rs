@@ -45,7 +45,9 @@ impl Shipping {
 
     /// The server has all up to this one.
     pub(super) fn ack(&mut self, through: i64) {
-        self.through = self.through.max(through);
+        // Only what was sent can be acknowledged, whatever the server says.
+        let Some((last, _)) = self.outstanding else { return };
+        self.through = self.through.max(through.min(last));
         if self.outstanding.is_some_and(|(last, _)| last <= self.through) {
             self.outstanding = None;
         }

@@ -233,6 +233,7 @@ impl Rig {
             token,
             rate_mg_per_s: 0,
             expires_at_s: status.plc_time_s.unwrap_or(0) + 10,
+            start_before_ms: i64::MAX,
         }
     }
 

@@ -62,6 +62,10 @@ impl DoseGroup {
                 "amount and sequence did not read back before start".into(),
             ));
         }
+        // The reads above may have taken long, or this process was frozen in them.
+        if crate::clock::monotonic_ms() > block.start_before_ms {
+            return Err(DriverError::Refused("not started: its start limit passed".into()));
+        }
         // From here on this sequence is used up, whatever comes back.
         self.started = Some(block.sequence);
         self.doubtful = false;

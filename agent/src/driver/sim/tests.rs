@@ -58,6 +58,7 @@ fn dose(sequence: u32, amount_mg: u32, token: u32) -> SlotBlock {
         token,
         rate_mg_per_s: 0,
         expires_at_s: at(10_000).plc_s(),
+        start_before_ms: i64::MAX,
     }
 }
 

@@ -39,7 +39,8 @@ pub(super) async fn whole(
     let new = ObservedConfig::Valid(new.clone());
     let dwell = job.cell.traits.dwell;
     // Without a wire an answered write shows at once.
-    let patience = if dwell.is_zero() && !late { 0 } else { SHOW_MS };
+    let slow = i64::try_from(dwell.as_millis()).unwrap_or(SHOW_MS).saturating_mul(2);
+    let patience = if dwell.is_zero() && !late { 0 } else { SHOW_MS.max(slow) };
     let until = job.now_ms() + patience;
     let mut last = None;
     let mut pause = 20;
@@ -70,13 +71,15 @@ pub(super) async fn whole(
 
 /// The second read-back, after the dwell; it counts only from a PLC that lives.
 async fn again(job: &Job, old: &ObservedConfig, new: ObservedConfig, dwell: Duration) -> Shown {
-    let before = alive(job).await;
+    let mut before = alive(job).await;
     sleep(dwell).await;
     let until = job.now_ms() + LIFE_MS;
     loop {
         let after = alive(job).await;
         let read = job.cell.read_config(job.feeder()).await.ok().map(|r| r.config);
-        let lives = !job.cell.traits.life_provable || (after.is_some() && after != before);
+        let moved = before.is_some() && after.is_some() && after != before;
+        let lives = moved || !job.cell.traits.life_provable;
+        before = before.or(after);
         match read {
             Some(config) if config == *old => return Shown::Reverted(config),
             Some(config) if config != new => return Shown::Other(config),
