@@ -14,5 +14,6 @@ mod chaos;
 mod configs;
 mod doses;
 mod holds;
+mod interleavings;
 mod scalars;
 mod sessions;

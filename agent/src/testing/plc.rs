@@ -97,6 +97,14 @@ impl Plc {
         self.running = None;
     }
 
+    /// Comes back with retained memory one step old: the same epoch, the last slot unconsumed.
+    pub(crate) fn roll_back(&mut self) {
+        self.advance();
+        let before = self.slot.last_sequence.wrapping_sub(1);
+        self.slot = Slot { epoch: self.slot.epoch, last_sequence: before, ..idle(0) };
+        self.running = None;
+    }
+
     /// The agent's process ends: what was on an in-process wire ends with it.
     pub(crate) fn unplug(&mut self) {
         self.advance();
