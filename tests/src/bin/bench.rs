@@ -20,12 +20,15 @@ async fn main() -> anyhow::Result<()> {
     let fsync = fsync_us()?;
     println!("bare append + fdatasync: p50 {} µs, p99 {} µs", fsync.0, fsync.1);
 
-    let farm = format!("{}tanks_per_robot = 1\n", pasamanos_tests::stack::sim(CALLERS));
-    let stack = Stack::builder().server_args(&["--log", "warn"]).farm(farm).start().await?;
-    let feeders: Vec<String> =
-        stack.client.farm().await?.feeders.into_iter().map(|f| f.name).collect();
-
-    for callers in [1, 8, CALLERS] {
+    // The shipped poll; a robot of its own for each caller, as commands of one robot run in order.
+    let farm = |tanks: usize| {
+        let farm = pasamanos_tests::stack::sim(tanks).replace("100ms", "250ms");
+        Stack::builder().server_args(&["--log", "warn"]).farm(farm + "tanks_per_robot = 1\n")
+    };
+    for (callers, tanks) in [(1, 6), (8, 8), (CALLERS, CALLERS)] {
+        let stack = farm(tanks).start().await?;
+        let status = stack.client.farm().await?;
+        let feeders: Vec<String> = status.feeders.into_iter().map(|f| f.name).collect();
         let mut latencies = Vec::new();
         let mut set = JoinSet::new();
         let started = Instant::now();
@@ -46,13 +49,7 @@ async fn main() -> anyhow::Result<()> {
             p50 as f64 / fsync.0 as f64,
         );
     }
-    drop(stack);
-
-    let mut stack = Stack::builder()
-        .server_args(&["--log", "warn"])
-        .farm(pasamanos_tests::stack::sim(50))
-        .start()
-        .await?;
+    let mut stack = farm(50).start().await?;
     for _ in 0..3 {
         stack.client.farm().await?;
     }
