@@ -190,11 +190,17 @@ async fn p1_a_lost_key_refuses_until_the_next_beat() {
 
 #[tokio::test]
 async fn p10_an_agent_that_never_came_is_never_seen() {
-    let stack = Stack::builder().start().await.unwrap();
+    let mut stack = Stack::builder().start().await.unwrap();
     stack.admin(&["agent", "add", "farms/norte/agents/agent-2"]).await.unwrap();
-    let unknown = stack.client.farm().await.unwrap();
-    // Known from the next reading of the farm on; here the agent is added while the server runs.
-    assert!(unknown.agents.len() <= 2);
+    stack.server().unwrap().kill().await.unwrap();
+    stack.start_server().await.unwrap();
+    let farm = stack.client.farm().await.unwrap();
+    let presence = |name: &str| {
+        let name = format!("farms/norte/agents/{name}");
+        farm.agents.iter().find(|a| a.name == name).map(pb::Agent::presence)
+    };
+    assert_eq!(presence("agent-2"), Some(PresenceState::NeverSeen));
+    assert_ne!(presence("agent-1"), Some(PresenceState::NeverSeen), "it was here before");
     let answer: Result<pb::Feeder, Status> = stack.client.feeder("nosuch").await;
     expect(answer, Code::NotFound, "NOT_FOUND").unwrap();
 }
