@@ -1,6 +1,7 @@
 //! What the end-to-end tests and the demo share: the real binaries as processes, on free ports, with
 //! their own data, and clients that speak to them from outside.
 
+pub mod check;
 pub mod client;
 pub mod paths;
 pub mod plc;
