@@ -57,8 +57,10 @@ pub(crate) async fn build(
     let reports = reports(farm).await;
     let journal = &context.journal;
     let high_water = *journal.high_water().borrow();
-    let mut commands = Vec::new();
-    for entry in journal.unacked().await? {
+    let unacked = journal.unacked().await?;
+    let (mut commands, mut orders) = (Vec::new(), Vec::new());
+    for entry in unacked.entries {
+        orders.push(entry.order.clone());
         commands.push(match entry.report {
             Some(report) => report,
             None => progress(&entry.order, CommandState::Executing, entry.epoch),
@@ -74,9 +76,11 @@ pub(crate) async fn build(
             record_high_water: high_water,
             oldest_record: journal.oldest_record().await?,
             slots,
+            anchor: unacked.anchor,
         },
         inventory: inventory(farm, &reports.configs).await,
         commands,
+        orders,
     };
     let slots = hello.journal.slots.iter();
     let unreadable = slots.filter(|s| !s.readable).map(|s| s.robot.clone()).collect();

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::sync::Arc;
 
-use pasamanos_proto::model::{CommandName, CommandState};
+use pasamanos_proto::model::{AuditAnchor, CommandName, CommandState};
 use pasamanos_proto::pb;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _};
@@ -57,6 +57,16 @@ pub(crate) struct Journal {
     broken: Arc<std::sync::atomic::AtomicBool>,
 }
 
+/// What the server has not acknowledged.
+#[derive(Debug)]
+pub(crate) struct Unacked {
+    /// In the order in which they were journaled.
+    pub entries: Vec<Entry>,
+    /// The place of the server's audit chain that holds all that it acknowledged; `None` if it told
+    /// none.
+    pub anchor: Option<AuditAnchor>,
+}
+
 type Reply<T> = oneshot::Sender<Result<T, JournalError>>;
 
 #[derive(Debug)]
@@ -64,7 +74,7 @@ enum Job {
     Commit(Vec<Change>, Reply<()>),
     Lazily(Lazy),
     Lookup(CommandName, Reply<Option<Entry>>),
-    Unacked(Reply<Vec<Entry>>),
+    Unacked(Reply<Unacked>),
     Records { after: i64, max: usize, reply: Reply<Vec<pb::Record>> },
     Oldest(Reply<i64>),
     Close(oneshot::Sender<()>),
@@ -73,7 +83,7 @@ enum Job {
 /// What may be lost and is done with the next transaction: the server repeats it.
 #[derive(Debug)]
 enum Lazy {
-    Acked(CommandName, CommandState),
+    Acked(CommandName, CommandState, Option<AuditAnchor>),
     RecordsThrough(i64),
 }
 
@@ -147,9 +157,15 @@ impl Journal {
         self.ask(|reply| Job::Commit(changes, reply)).await
     }
 
-    /// The server has the command's outcome for good. Lost with a crash: then it says so again.
-    pub(crate) async fn acked(&self, name: CommandName, state: CommandState) {
-        let _closed = self.jobs.send(Job::Lazily(Lazy::Acked(name, state))).await;
+    /// The server has the command's outcome for good, at this place of its audit chain or before it.
+    /// Lost with a crash: then it says so again.
+    pub(crate) async fn acked(
+        &self,
+        name: CommandName,
+        state: CommandState,
+        anchor: Option<AuditAnchor>,
+    ) {
+        let _closed = self.jobs.send(Job::Lazily(Lazy::Acked(name, state, anchor))).await;
     }
 
     /// The server has the records up to this one for good.
@@ -165,11 +181,11 @@ impl Journal {
         self.ask(|reply| Job::Lookup(name.clone(), reply)).await
     }
 
-    /// Every journaled command that the server has not acknowledged.
+    /// Every journaled command that the server has not acknowledged, and how far it acknowledged.
     ///
     /// # Errors
     /// If they cannot be read.
-    pub(crate) async fn unacked(&self) -> Result<Vec<Entry>, JournalError> {
+    pub(crate) async fn unacked(&self) -> Result<Unacked, JournalError> {
         self.ask(Job::Unacked).await
     }
 
@@ -291,6 +307,14 @@ impl Owner {
         for lazy in &self.lazy {
             apply::lazy(&mut tx, lazy, now).await?;
         }
+        // Only the newest place counts: one statement for all that was acknowledged.
+        let newest = self.lazy.iter().rev().find_map(|lazy| match lazy {
+            Lazy::Acked(_, _, anchor) => Some(anchor),
+            Lazy::RecordsThrough(_) => None,
+        });
+        if let Some(anchor) = newest {
+            apply::anchored(&mut tx, *anchor).await?;
+        }
         for change in changes {
             apply::change(&mut tx, change, now, &mut high_water).await?;
         }
@@ -302,10 +326,13 @@ impl Owner {
     }
 
     /// Those that the server acknowledged a moment ago are left out, written or not.
-    async fn unacked(&mut self) -> Result<Vec<Entry>, JournalError> {
+    async fn unacked(&mut self) -> Result<Unacked, JournalError> {
         if !self.lazy.is_empty() {
             self.commit(Vec::new()).await?;
         }
-        load::unacked(&mut self.conn).await
+        Ok(Unacked {
+            entries: load::unacked(&mut self.conn).await?,
+            anchor: load::anchor(&mut self.conn).await?,
+        })
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pasamanos_proto::model::{AgentName, Reason, RobotId, duration_ms};
+use pasamanos_proto::model::{AgentName, AuditAnchor, Reason, RobotId, duration_ms};
 use pasamanos_proto::pb::{self, connect_request, connect_response};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -122,7 +122,13 @@ pub(crate) async fn run(shared: &Shared, last_epoch: i64) -> Outcome {
             "the server has records that this journal does not know: was it put back?"
         );
     }
-    let durable = Change::Epoch { epoch: terms.epoch, zone, records_through };
+    let durable = Change::Epoch {
+        epoch: terms.epoch,
+        zone,
+        records_through,
+        anchor: anchor(welcome.anchor.clone()),
+        tell_again: welcome.tell_again,
+    };
     if let Err(e) = shared.context.journal.commit(vec![durable]).await {
         return before(End::Journal(e));
     }
@@ -131,8 +137,7 @@ pub(crate) async fn run(shared: &Shared, last_epoch: i64) -> Outcome {
     shared.context.gate.open(terms.epoch, terms.ttl).await;
     tracing::info!(epoch = terms.epoch, ttl_ms = terms.ttl.as_millis(), "session open");
     let epoch = Some(terms.epoch);
-    let mut running =
-        Running::new(shared, outbound, terms, welcome.records_through, told, unreadable);
+    let mut running = Running::new(shared, outbound, terms, &welcome, told, unreadable);
     let end = running.run(inbound).await;
     Outcome { end, epoch, lived: running.lived() }
 }
@@ -149,6 +154,11 @@ async fn introduce(
     let sent = outbound.try_send(stamp(&shared.context, 0, frame));
     debug_assert!(sent.is_ok(), "the channel is new and has room");
     Ok((Reported::hello(hello.configs), hello.unreadable))
+}
+
+/// What a server tells of its audit chain; one that cannot be read counts as none.
+fn anchor(told: Option<pb::AuditAnchor>) -> Option<AuditAnchor> {
+    told.and_then(|anchor| anchor.try_into().ok())
 }
 
 /// The first frame from the server.

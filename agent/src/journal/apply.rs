@@ -1,6 +1,6 @@
 //! Writes changes inside the owner's transaction.
 
-use pasamanos_proto::model::{CommandState, StoredRecord};
+use pasamanos_proto::model::{AuditAnchor, CommandState, StoredRecord};
 use pasamanos_proto::pb;
 use prost::Message as _;
 use sqlx::SqliteConnection;
@@ -10,6 +10,9 @@ use super::{JournalError, Lazy, Steady};
 
 /// Kept this long after the server acknowledged it.
 const KEEP_MS: i64 = 30 * 86_400_000;
+/// Acknowledged commands that are told again to a server whose database was put back: a hello has a
+/// bound, and a backup is hardly older than so many commands.
+const MAX_TOLD_AGAIN: i64 = 1_000;
 /// The envelope rolls over this.
 const ENVELOPE_MS: i64 = 86_400_000;
 
@@ -22,7 +25,7 @@ pub(super) async fn change(
     high_water: &mut i64,
 ) -> Done {
     match change {
-        Change::Epoch { epoch, zone, records_through } => {
+        Change::Epoch { epoch, zone, records_through, anchor, tell_again: forgotten } => {
             // The server has more than was ever given here: this journal was put back. New records
             // must not take numbers that stand for others there.
             if records_through > *high_water {
@@ -30,6 +33,10 @@ pub(super) async fn change(
                 meta(tx, "record_high_water", &records_through.to_string()).await?;
             }
             meta(tx, "last_epoch", &epoch.to_string()).await?;
+            if forgotten {
+                tell_again(tx).await?;
+            }
+            anchored(tx, anchor).await?;
             meta(tx, "time_zone", &zone).await
         }
         Change::Command(entry) => command(tx, &entry).await,
@@ -263,7 +270,7 @@ async fn hold(tx: &mut SqliteConnection, row: HoldRow) -> Done {
 
 pub(super) async fn lazy(tx: &mut SqliteConnection, lazy: &Lazy, now: i64) -> Done {
     match lazy {
-        Lazy::Acked(name, state) => {
+        Lazy::Acked(name, state, _) => {
             // A late acknowledgement of UNCERTAIN is none of the settlement that came after it.
             let in_doubt = *state == CommandState::Uncertain;
             sqlx::query(
@@ -287,6 +294,27 @@ pub(super) async fn lazy(tx: &mut SqliteConnection, lazy: &Lazy, now: i64) -> Do
                 .await?;
         }
     }
+    Ok(())
+}
+
+/// A server of an older release tells none: then what it acknowledged cannot be shown to another.
+pub(super) async fn anchored(tx: &mut SqliteConnection, anchor: Option<AuditAnchor>) -> Done {
+    let told = anchor.map_or(String::new(), |a| {
+        let hash = a.hash.iter().fold(String::new(), |hex, b| hex + &format!("{b:02x}"));
+        format!("{} {hash}", a.sequence)
+    });
+    meta(tx, "anchor", &told).await
+}
+
+/// The server's database was put back: what was acknowledged last counts as not acknowledged.
+async fn tell_again(tx: &mut SqliteConnection) -> Done {
+    sqlx::query(
+        "UPDATE commands SET acked_ms = NULL WHERE name IN \
+         (SELECT name FROM commands WHERE acked_ms IS NOT NULL ORDER BY acked_ms DESC LIMIT ?)",
+    )
+    .bind(MAX_TOLD_AGAIN)
+    .execute(tx)
+    .await?;
     Ok(())
 }
 

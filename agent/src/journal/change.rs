@@ -1,6 +1,8 @@
 //! What a transaction of the journal may hold.
 
-use pasamanos_proto::model::{CommandName, CommandOrder, CommandReport, FeederId, RobotId};
+use pasamanos_proto::model::{
+    AuditAnchor, CommandName, CommandOrder, CommandReport, FeederId, RobotId,
+};
 use pasamanos_proto::pb;
 
 /// A robot's slot, given to one command.
@@ -75,9 +77,20 @@ pub(crate) struct EnvelopeEntry {
 /// One change; a commit holds several.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
-    /// A session's epoch, the farm's zone and the highest record that the server has, before the
-    /// session's first frame.
-    Epoch { epoch: i64, zone: String, records_through: i64 },
+    /// A session's epoch, the farm's zone, the highest record that the server has and where its audit
+    /// chain is, before the session's first frame.
+    Epoch {
+        /// Of the session.
+        epoch: i64,
+        /// IANA.
+        zone: String,
+        /// 0 if it has none.
+        records_through: i64,
+        /// `None` from a server that tells none.
+        anchor: Option<AuditAnchor>,
+        /// What it acknowledged last may be lost there.
+        tell_again: bool,
+    },
     /// A command is about to be executed, or was answered without.
     Command(Box<Entry>),
     /// What became of a journaled command, or what its doubt was settled to.

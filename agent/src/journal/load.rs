@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use pasamanos_proto::model::{CommandName, CommandOrder, CommandReport, FeederId, RobotId};
+use pasamanos_proto::model::{
+    AuditAnchor, CommandName, CommandOrder, CommandReport, FeederId, RobotId,
+};
 use pasamanos_proto::pb;
 use prost::Message;
 use sqlx::sqlite::SqliteRow;
@@ -209,6 +211,29 @@ async fn entries(
 
 pub(super) async fn unacked(conn: &mut SqliteConnection) -> Result<Vec<Entry>, JournalError> {
     entries(conn, "acked_ms IS NULL").await
+}
+
+/// The server's anchor. `None` if it acknowledged and told none: an older release does not.
+pub(super) async fn anchor(
+    conn: &mut SqliteConnection,
+) -> Result<Option<AuditAnchor>, JournalError> {
+    let told: Option<String> = sqlx::query_scalar("SELECT value FROM meta WHERE key = 'anchor'")
+        .fetch_optional(&mut *conn)
+        .await?;
+    if let Some(told) = told {
+        let Some((sequence, hash)) = told.split_once(' ') else { return Ok(None) };
+        let hash: Vec<u8> = (0..hash.len() / 2)
+            .map(|i| u8::from_str_radix(hash.get(2 * i..2 * i + 2).unwrap_or("-"), 16))
+            .collect::<Result<_, _>>()
+            .map_err(content)?;
+        let anchor = pb::AuditAnchor { sequence: parse(sequence)?, hash: hash.into() };
+        return Ok(Some(anchor.try_into().map_err(content)?));
+    }
+    let acked: Option<i64> =
+        sqlx::query_scalar("SELECT 1 FROM commands WHERE acked_ms IS NOT NULL LIMIT 1")
+            .fetch_optional(conn)
+            .await?;
+    Ok(acked.is_none().then(AuditAnchor::default))
 }
 
 pub(super) async fn entry(

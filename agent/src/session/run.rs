@@ -40,6 +40,8 @@ pub(super) struct Running<'a> {
     awaited: BTreeMap<CommandName, (CommandReport, Instant)>,
     /// Robots that could not be read for the hello: nothing about them is settled.
     unreadable: BTreeSet<RobotId>,
+    /// The server may lack what it acknowledged: the next hello tells it.
+    tell_again: bool,
     opened: Instant,
     /// The server moves this agent at that time.
     drained: Option<Instant>,
@@ -52,7 +54,7 @@ impl<'a> Running<'a> {
         shared: &'a Shared,
         outbound: mpsc::Sender<pb::ConnectRequest>,
         terms: Terms,
-        records_through: i64,
+        welcome: &pb::Welcome,
         reported: Reported,
         unreadable: BTreeSet<RobotId>,
     ) -> Self {
@@ -65,9 +67,10 @@ impl<'a> Running<'a> {
             lived: false,
             reported,
             status_due: Some(Instant::now()),
-            shipping: Shipping::new(records_through),
+            shipping: Shipping::new(welcome.records_through),
             awaited: BTreeMap::new(),
             unreadable,
+            tell_again: welcome.tell_again,
             opened: Instant::now(),
             drained: None,
             leaving: None,
@@ -227,13 +230,14 @@ impl<'a> Running<'a> {
     }
 
     /// Only a hello settles what is in doubt of a robot. One that could not be read then and can be
-    /// now is worth another; the lease goes on meanwhile.
+    /// now is worth another, and so is what a database that was put back lost; the lease goes on
+    /// meanwhile.
     fn introduce_again(&mut self, now: Instant) {
         let settled = now.duration_since(self.opened) >= AGAIN && self.drained.is_none();
         let robots = &self.shared.farm.robots;
         let up = |id: &RobotId| robots.get(id).is_some_and(|c| c.view().link == LinkState::Up);
-        if settled && self.unreadable.iter().any(up) {
-            tracing::info!("a robot can be read now: introducing the farm anew");
+        if settled && (self.tell_again || self.unreadable.iter().any(up)) {
+            tracing::info!(self.tell_again, "introducing the farm anew");
             self.drained = Some(now);
         }
     }
@@ -302,6 +306,7 @@ impl<'a> Running<'a> {
     async fn command_ack(&mut self, ack: pb::CommandAck) -> Result<(), Invalid> {
         crash_point!("agent.ack.received");
         let state = CommandState::try_from(ack.state())?;
+        let anchor = super::anchor(ack.anchor);
         let name: CommandName = ack.command.parse()?;
         if let Some(resolution) = ack.resolution {
             self.shared.executor.resolve(&name, resolution).await;
@@ -313,7 +318,7 @@ impl<'a> Running<'a> {
             if !stale {
                 self.awaited.remove(&name);
             }
-            self.shared.context.journal.acked(name, state).await;
+            self.shared.context.journal.acked(name, state, anchor).await;
         }
         Ok(())
     }

@@ -30,6 +30,10 @@ pub(crate) struct Peer {
     /// Lease time and heartbeat interval, ms.
     pub lease: (i64, i64),
     pub said_goodbye: bool,
+    /// Where this server's audit chain is.
+    pub anchor: Option<pb::AuditAnchor>,
+    /// Its database was put back.
+    pub tell_again: bool,
 }
 
 impl Peer {
@@ -49,6 +53,8 @@ impl Peer {
             through: 0,
             lease: (25_000, 8_000),
             said_goodbye: false,
+            anchor: None,
+            tell_again: false,
         }
     }
 
@@ -82,6 +88,8 @@ impl Peer {
             server_time: None,
             records_through: self.through,
             time_zone: "UTC".into(),
+            anchor: self.anchor.clone(),
+            tell_again: self.tell_again,
         };
         self.send(Frame::Welcome(welcome)).await;
     }
@@ -114,6 +122,7 @@ impl Peer {
                         command: report.command.to_string(),
                         state: pb::CommandState::from(report.state).into(),
                         resolution: None,
+                        anchor: self.anchor.clone(),
                     };
                     self.send(Frame::CommandAck(ack)).await;
                 }

@@ -224,6 +224,7 @@ async fn p2_a_dose_in_doubt_locks_the_robot_until_a_person_settles_it() {
             who: "ana".into(),
             ..Default::default()
         }),
+        anchor: None,
     };
     peer.send(Frame::CommandAck(ack)).await;
     // The feeder is held for the lost memory until a config is confirmed.
@@ -314,6 +315,7 @@ async fn p3_a_slot_that_was_never_consumed_is_spent_before_the_next_dose() {
             verdict: pb::ResolutionVerdict::NotFed.into(),
             ..Default::default()
         }),
+        anchor: None,
     };
     peer.send(Frame::CommandAck(ack)).await;
     peer.play(Duration::from_secs(1)).await;

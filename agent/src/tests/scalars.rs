@@ -52,6 +52,7 @@ async fn p3_a_lost_dose_is_never_repeated_and_only_a_person_settles_it() {
             who: "ana".into(),
             ..Default::default()
         }),
+        anchor: None,
     };
     peer.send(Frame::CommandAck(ack)).await;
     peer.play(Duration::from_secs(2)).await;

@@ -166,6 +166,7 @@ async fn p9_an_outcome_is_told_until_it_is_acknowledged_and_in_the_next_hello() 
         command: order.command.to_string(),
         state: pb::CommandState::Applied.into(),
         resolution: None,
+        anchor: None,
     };
     peer.send(Frame::CommandAck(ack)).await;
     peer.play(Duration::from_secs(2)).await;
@@ -226,4 +227,62 @@ async fn p9_a_journal_that_was_put_back_gives_no_number_twice() {
     peer.outcome(&dose.command).await;
     peer.play(Duration::from_secs(3)).await;
     assert_eq!(peer.records.first().map(|r| r.sequence), Some(501));
+}
+
+/// A place in a server's audit chain.
+fn place(sequence: i64) -> pb::AuditAnchor {
+    pb::AuditAnchor { sequence, hash: vec![9; 32].into() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn p2_the_servers_anchor_comes_back_in_the_next_hello() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.session().await;
+    let first = peer.hello().await;
+    assert_eq!(first.journal.anchor.map(|a| a.sequence), Some(0), "nothing was acknowledged yet");
+    peer.anchor = Some(place(5));
+    peer.welcome(1).await;
+    peer.play(Duration::from_secs(1)).await;
+    rig.restart().await;
+    let mut peer = rig.session().await;
+    assert_eq!(peer.hello().await.journal.anchor.map(Into::into), Some(place(5)), "a welcome's");
+    peer.anchor = Some(place(6));
+    peer.welcome(2).await;
+    let order = rig.feed(1_000);
+    peer.order(&order).await;
+    peer.anchor = Some(place(8));
+    peer.outcome(&order.command).await;
+    peer.play(Duration::from_secs(1)).await;
+    drop(peer);
+    let mut peer = rig.session().await;
+    let hello = peer.hello().await;
+    assert_eq!(hello.commands, vec![], "acknowledged");
+    assert_eq!(hello.journal.anchor.map(Into::into), Some(place(8)), "an acknowledgement's");
+    // A server of an older release tells none: then the agent claims none.
+    peer.anchor = None;
+    peer.welcome(3).await;
+    peer.play(Duration::from_secs(1)).await;
+    drop(peer);
+    assert_eq!(rig.session().await.hello().await.journal.anchor, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn p2_what_was_acknowledged_is_told_again_to_a_database_that_was_put_back() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    let order = rig.feed(1_000);
+    peer.order(&order).await;
+    let outcome = peer.outcome(&order.command).await;
+    peer.play(Duration::from_secs(1)).await;
+    drop(peer);
+    let mut peer = rig.session().await;
+    let hello = peer.hello().await;
+    assert_eq!((hello.commands, hello.orders), (vec![], vec![]));
+    peer.tell_again = true;
+    peer.welcome(2).await;
+    while peer.step().await {}
+    assert!(!peer.said_goodbye, "the lease goes on");
+    let hello = rig.session().await.hello().await;
+    assert_eq!(hello.commands, vec![outcome]);
+    assert_eq!(hello.orders, vec![order], "and what it was");
 }

@@ -142,6 +142,9 @@ impl TryFrom<pb::command_frame::Action> for Action {
 pub struct BodyHash([u8; 32]);
 
 impl BodyHash {
+    /// Of a body that nobody kept.
+    pub const UNKNOWN: Self = Self([0; 32]);
+
     /// Of these bytes.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {

@@ -51,6 +51,8 @@ pub struct Hello {
     pub inventory: Inventory,
     /// Every journaled command that was not acknowledged; open intents are `Executing`.
     pub commands: Vec<CommandReport>,
+    /// What those commands were, as the agent received them.
+    pub orders: Vec<CommandOrder>,
 }
 
 /// How far a journal reaches.
@@ -66,6 +68,48 @@ pub struct JournalState {
     pub oldest_record: i64,
     /// Each robot's slot.
     pub slots: Vec<RobotSlot>,
+    /// How far the server was when it last acknowledged; `None` from an agent that does not keep it.
+    pub anchor: Option<AuditAnchor>,
+}
+
+impl JournalState {
+    /// The highest record that the journal holds no more; 0 if it holds all that it ever gave. It was
+    /// acknowledged, or the journal lost it.
+    #[must_use]
+    pub fn records_forgotten(&self) -> i64 {
+        match self.oldest_record {
+            0 => self.record_high_water,
+            oldest => oldest - 1,
+        }
+    }
+}
+
+/// A place in a farm's audit chain. Whoever has this record has every one before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AuditAnchor {
+    /// The record's number; 0 is the chain's beginning.
+    pub sequence: i64,
+    /// Its hash; zeros at the beginning.
+    pub hash: [u8; 32],
+}
+
+impl TryFrom<pb::AuditAnchor> for AuditAnchor {
+    type Error = Invalid;
+
+    fn try_from(m: pb::AuditAnchor) -> Result<Self, Invalid> {
+        let hash: Result<[u8; 32], _> = m.hash[..].try_into();
+        match (m.sequence, hash) {
+            (0, _) => Ok(Self::default()),
+            (sequence @ 1.., Ok(hash)) => Ok(Self { sequence, hash }),
+            _ => Err(Invalid::field("anchor", "needs a sequence and a hash of 32 bytes")),
+        }
+    }
+}
+
+impl From<AuditAnchor> for pb::AuditAnchor {
+    fn from(a: AuditAnchor) -> Self {
+        Self { sequence: a.sequence, hash: a.hash.to_vec().into() }
+    }
 }
 
 /// A robot's slot as journal and PLC have it.
@@ -131,7 +175,7 @@ impl TryFrom<pb::Hello> for Hello {
     fn try_from(m: pb::Hello) -> Result<Self, Invalid> {
         let journal = m.journal.ok_or_else(|| Invalid::field("journal", "is required"))?;
         let inventory = m.inventory.ok_or_else(|| Invalid::field("inventory", "is required"))?;
-        if m.commands.len() > MAX_COMMANDS {
+        if m.commands.len() > MAX_COMMANDS || m.orders.len() > MAX_COMMANDS {
             return Err(Invalid::field("commands", format!("must be at most {MAX_COMMANDS}")));
         }
         if m.agent_version.len() > 64
@@ -154,6 +198,7 @@ impl TryFrom<pb::Hello> for Hello {
                 record_high_water: journal.record_high_water,
                 oldest_record: journal.oldest_record,
                 slots,
+                anchor: journal.anchor.map(AuditAnchor::try_from).transpose()?,
             },
             inventory: inventory.try_into()?,
             commands: m
@@ -161,6 +206,8 @@ impl TryFrom<pb::Hello> for Hello {
                 .into_iter()
                 .map(CommandReport::try_from)
                 .collect::<Result<_, _>>()?,
+            // They serve a server that lost them; one that cannot be read must not keep a farm offline.
+            orders: m.orders.into_iter().filter_map(|o| CommandOrder::try_from(o).ok()).collect(),
         })
     }
 }
@@ -201,9 +248,11 @@ impl From<Hello> for pb::Hello {
                 record_high_water: h.journal.record_high_water,
                 oldest_record: h.journal.oldest_record,
                 slots: slots.collect(),
+                anchor: h.journal.anchor.map(Into::into),
             }),
             inventory: Some((&h.inventory).into()),
             commands: h.commands.into_iter().map(Into::into).collect(),
+            orders: h.orders.into_iter().map(Into::into).collect(),
         }
     }
 }

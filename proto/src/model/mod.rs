@@ -18,7 +18,9 @@ pub use config::{
     ConfigField, FeedWindow, FeederConfig, FieldSet, Interlocks, Mode, ObservedConfig, ranges,
 };
 pub use error::{Invalid, Violation, Violations};
-pub use frame::{AgentFrame, AgentFrameBody, CommandOrder, Hello, JournalState, RobotSlot};
+pub use frame::{
+    AgentFrame, AgentFrameBody, AuditAnchor, CommandOrder, Hello, JournalState, RobotSlot,
+};
 pub use inventory::{
     Capabilities, Enforcer, FeedNowCapability, FieldAccess, FieldCapability, Inventory,
     InventoryFeeder, InventoryRobot, InventoryTank, Limits,

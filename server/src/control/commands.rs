@@ -85,7 +85,11 @@ impl Control {
 
         let mut follower = self.outcomes.follow(&name);
         if let Some(known) = self.store.command(&name).await.map_err(store_error)? {
-            same_request(&known, &caller.request_hash)?;
+            if known.request_hash == BodyHash::UNKNOWN {
+                same_intention(&known, &m.target, &m.action)?;
+            } else {
+                same_request(&known, &caller.request_hash)?;
+            }
             return self.follow(&farm, Progress::stored(known), &mut follower, due).await;
         }
 
@@ -206,9 +210,24 @@ pub(super) fn same_request(known: &StoredCommand, request_hash: &BodyHash) -> Re
     if known.request_hash == *request_hash {
         return Ok(());
     }
+    Err(reused(&known.name))
+}
+
+fn reused(command: &CommandName) -> Error {
     let text = "this request_id stands for another request: make a new UUID for a new intention";
-    Err(Error::new(ErrorKind::AlreadyExists, Reason::RequestIdReused, text)
-        .with("command", &known.name))
+    Error::new(ErrorKind::AlreadyExists, Reason::RequestIdReused, text).with("command", command)
+}
+
+/// A command that was taken in from a journal: what the request was is not known, what it came to is.
+fn same_intention(known: &StoredCommand, target: &FeederName, ask: &Ask) -> Result<(), Error> {
+    let same = match (ask, &known.action) {
+        (Ask::Do(action), known) => action == known,
+        (Ask::Update(update), Action::UpdateConfig { new, .. }) => {
+            new.merged(&update.patch, &update.fields) == *new
+        }
+        (Ask::Update(_), _) => false,
+    };
+    if same && known.feeder == target.feeder { Ok(()) } else { Err(reused(&known.name)) }
 }
 
 /// Checks a request against the feeder as it is; what it will run, the etag it needs, and the config
@@ -293,6 +312,7 @@ fn refused(farm: &Farm, name: &CommandName, feeder: &FeederName, e: AcceptError)
         .with("command", name),
         AcceptError::Store(e) => store_error(e),
         AcceptError::Known(known) => Error::internal(anyhow::anyhow!("known {} again", known.name)),
+        AcceptError::Reused(settled) => reused(&settled),
         AcceptError::EpochChanged => Error::unavailable(
             Reason::AgentMoving,
             "the farm PC just reconnected: try again with the same request_id",

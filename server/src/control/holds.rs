@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pasamanos_proto::model::{
-    ActionKind, AgentId, AgentName, CommandName, FarmId, FeederName, Mutation, Reason,
+    ActionKind, AgentId, AgentName, BodyHash, CommandName, FarmId, FeederName, Mutation, Reason,
 };
 use pasamanos_proto::pb;
 use tokio::time::Instant;
@@ -34,7 +34,10 @@ impl Control {
             let feeder = FeederName::new(farm.id.clone(), view.stored.id.clone());
             let name = CommandName::new(farm.id.clone(), m.request.child(&feeder));
             if let Some(known) = self.store.command(&name).await.map_err(store_error)? {
-                same_request(&known, &caller.request_hash)?;
+                // Its name is made of this request's; one taken in from a journal has no hash.
+                if known.request_hash != BodyHash::UNKNOWN {
+                    same_request(&known, &caller.request_hash)?;
+                }
                 followed.push((self.outcomes.follow(&name), known));
             } else if view.stored.capabilities.hold {
                 by_agent.entry(view.stored.agent.clone()).or_default().push(view);

@@ -205,6 +205,8 @@ impl Control {
             server_time: Some(timestamp_from_ms(self.clock.wall_ms())),
             records_through: opened.records_through,
             time_zone: opened.time_zone.clone(),
+            anchor: Some(opened.anchor.into()),
+            tell_again: opened.tell_again,
         }
     }
 

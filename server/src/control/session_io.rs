@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
-use pasamanos_proto::model::{AgentName, CommandName, Hello, Reason};
+use pasamanos_proto::model::{AgentName, AuditAnchor, CommandName, Hello, Reason};
 use pasamanos_proto::pb::{self, connect_response::Frame};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
@@ -44,6 +44,8 @@ pub(super) struct Session {
     agent: AgentName,
     holder: Holder,
     to_agent: mpsc::Sender<pb::ConnectResponse>,
+    /// A place in the farm's audit chain that holds all that was acknowledged so far.
+    anchor: AuditAnchor,
     cursor: i64,
     scan_wanted: bool,
     open: HashMap<CommandName, Open>,
@@ -74,6 +76,7 @@ impl Session {
             agent,
             holder,
             to_agent,
+            anchor: AuditAnchor::default(),
             cursor: 0,
             scan_wanted: false,
             open: HashMap::new(),
@@ -102,6 +105,7 @@ impl Session {
     where
         S: Stream<Item = Result<pb::ConnectRequest, E>> + Unpin + Send,
     {
+        self.anchor = opened.anchor;
         self.send(Frame::Welcome(welcome));
         self.acknowledge_hello(opened, hello);
         let mut ticks = interval(SCAN);

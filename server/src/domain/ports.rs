@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pasamanos_proto::model::{
-    Action, AgentId, AgentName, Basis, BodyHash, Capabilities, CommandName, CommandReport,
-    CommandState, FarmId, FeederId, FeederName, Hello, Limits, ObservedConfig, PageRequest, Reason,
-    RecordBatch, RequestId, Resolve, RobotId, TankId,
+    Action, AgentId, AgentName, AuditAnchor, Basis, BodyHash, Capabilities, CommandName,
+    CommandReport, CommandState, FarmId, FeederId, FeederName, Hello, Limits, ObservedConfig,
+    PageRequest, Reason, RecordBatch, RequestId, Resolve, RobotId, TankId,
 };
 use pasamanos_proto::pb;
 
@@ -130,6 +130,9 @@ pub enum AcceptError {
     /// The id is known; here is its command (same body or not: the caller compares).
     #[error("the request id is known")]
     Known(Box<StoredCommand>),
+    /// The id stands for a person's settlement of this command.
+    #[error("the request id is a settlement's")]
+    Reused(CommandName),
     /// The agent's epoch is not the one that the gate saw.
     #[error("the session changed")]
     EpochChanged,
@@ -333,7 +336,8 @@ pub struct StoredCommand {
     pub number: i64,
     /// What to do.
     pub action: Action,
-    /// The hash of the request as the caller sent it.
+    /// The hash of the request as the caller sent it; [`BodyHash::UNKNOWN`] of a command that was taken
+    /// in from an agent's journal after the database was put back.
     pub request_hash: BodyHash,
     /// The agent's boot and the last instant of its clock at which this may start.
     pub start_before: (String, i64),
@@ -399,6 +403,10 @@ pub struct SessionOpened {
     pub known: Vec<StoredCommand>,
     /// Persons' settlements that the agent may not know: to be sent after `Welcome`.
     pub resolved: Vec<StoredCommand>,
+    /// Where the farm's audit chain is now.
+    pub anchor: AuditAnchor,
+    /// The database was put back: the agent is asked to tell again what was acknowledged.
+    pub tell_again: bool,
     /// What went wrong, for the log: claims of foreign feeders, a restored database, a journal that
     /// is not whole.
     pub alarms: Vec<String>,
@@ -427,6 +435,8 @@ pub enum Ingested {
         feeder: Box<StoredFeeder>,
         /// Whether this report changed it.
         changed: bool,
+        /// A place in the farm's audit chain that holds its end, for the acknowledgement.
+        anchor: AuditAnchor,
     },
     /// The report names no command of this agent, or another body: not stored, alarmed.
     Refused {
@@ -473,7 +483,7 @@ pub enum Resolved {
     Done(Box<StoredCommand>),
     /// It is not UNCERTAIN, or another person settled it.
     NotInDoubt(Box<StoredCommand>),
-    /// The request id stands for another settlement, of this command.
+    /// The request id stands for another settlement, of this command, or for this command itself.
     Reused(Box<StoredCommand>),
 }
 

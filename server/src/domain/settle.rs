@@ -17,6 +17,8 @@ pub struct Known {
     pub records_through: i64,
     /// The first epoch of the journal's incarnation; commands of older epochs were another's.
     pub incarnation_since: i64,
+    /// Whether the farm's audit chain holds the journal's anchor.
+    pub holds_anchor: bool,
 }
 
 /// The largest believable jump from the database's epoch to the journal's.
@@ -31,10 +33,16 @@ pub fn next_epoch(known: Known, hello: &Hello) -> Option<i64> {
         .flatten()
 }
 
-/// Whether the database was put back: the journal has seen a later epoch.
+/// Whether the database was put back: the agent remembers of it what it does not hold. Either a later
+/// epoch; or a place in its audit chain, told with every acknowledgement; or records, which an agent
+/// forgets only when they were acknowledged.
+///
+/// The epoch alone does not show a copy that was taken while the agent's last session was open.
 #[must_use]
 pub fn database_restored(known: Known, hello: &Hello) -> bool {
     hello.journal.last_epoch > known.epoch
+        || !known.holds_anchor
+        || hello.journal.records_forgotten() > known.records_through
 }
 
 /// Whether the journal reaches as far as the server does: (i) its epoch, (ii) its records. The
@@ -106,10 +114,15 @@ pub fn at_hello(known: Known, hello: &Hello, command: &StoredCommand) -> Settlem
             _ => Settlement::InDoubt,
         };
     }
-    // Asked first: a journal that was put back is found out at its first hello, and what it does not
-    // hold stays marked, however whole it looks at the next.
+    // Asked first: a journal or a database that was put back is found out at the first hello, and what
+    // the journal does not hold stays marked, however whole it looks at the next. An agent that keeps
+    // no anchor may have forgotten what this database never heard.
     let of_this_journal = command.epoch >= known.incarnation_since;
-    if database_restored(known, hello) || !journal_reaches(known, hello) || !of_this_journal {
+    if database_restored(known, hello)
+        || hello.journal.anchor.is_none()
+        || !journal_reaches(known, hello)
+        || !of_this_journal
+    {
         return doubt(Reason::JournalNotWhole);
     }
     match robot(hello, &command.robot) {
@@ -126,10 +139,17 @@ pub fn at_hello(known: Known, hello: &Hello, command: &StoredCommand) -> Settlem
 mod tests {
     use super::*;
     use crate::domain::ports::StoredCommand;
-    use pasamanos_proto::model::{Action, BodyHash, Inventory, JournalState, RobotSlot};
+    use pasamanos_proto::model::{
+        Action, AuditAnchor, BodyHash, Inventory, JournalState, RobotSlot,
+    };
 
-    const KNOWN: Known =
-        Known { epoch: 5, highest_command_epoch: 5, records_through: 7, incarnation_since: 2 };
+    const KNOWN: Known = Known {
+        epoch: 5,
+        highest_command_epoch: 5,
+        records_through: 7,
+        incarnation_since: 2,
+        holds_anchor: true,
+    };
 
     fn command(state: CommandState, reason: Reason, by_server: bool) -> StoredCommand {
         let name = "farms/norte/commands/0191d7a2-7c4e-7b1a-9f3e-2b8f6d0c5a11";
@@ -176,9 +196,11 @@ mod tests {
                     plc: (9, 4),
                     journal: (9, 4),
                 }],
+                anchor: Some(AuditAnchor { sequence: 40, hash: [7; 32] }),
             },
             inventory: Inventory::default(),
             commands: Vec::new(),
+            orders: Vec::new(),
         }
     }
 
@@ -242,5 +264,45 @@ mod tests {
         assert_eq!(next_epoch(KNOWN, &later), Some(9));
         later.journal.last_epoch = 5 + MAX_EPOCH_JUMP + 1;
         assert_eq!(next_epoch(KNOWN, &later), None);
+    }
+
+    /// RULES 3.6: each condition alone makes absence prove nothing.
+    #[test]
+    fn records_that_the_journal_does_not_have_prove_that_it_is_behind() {
+        let open = command(CommandState::Accepted, Reason::Unspecified, false);
+        let mut behind = hello();
+        behind.journal.record_high_water = 6;
+        assert!(!journal_reaches(KNOWN, &behind) && !database_restored(KNOWN, &behind));
+        assert_eq!(at_hello(KNOWN, &behind, &open), NOT_WHOLE);
+        behind.journal.record_high_water = 7;
+        assert_eq!(at_hello(KNOWN, &behind, &open), EXPIRED);
+    }
+
+    #[test]
+    fn a_database_put_back_within_one_session_shows_by_what_it_acknowledged() {
+        let open = command(CommandState::Accepted, Reason::Unspecified, false);
+        // The same epoch on both sides, and the chain does not hold what the agent was told.
+        let without = Known { holds_anchor: false, ..KNOWN };
+        assert!(database_restored(without, &hello()));
+        assert_eq!(at_hello(without, &hello(), &open), NOT_WHOLE);
+        // Records were acknowledged, and forgotten by the journal, which are not here.
+        let mut forgot = hello();
+        forgot.journal.record_high_water = 9;
+        forgot.journal.oldest_record = 8;
+        assert_eq!(at_hello(KNOWN, &forgot, &open), EXPIRED, "8 and 9 are still to come");
+        forgot.journal.oldest_record = 9;
+        assert!(database_restored(KNOWN, &forgot));
+        assert_eq!(at_hello(KNOWN, &forgot, &open), NOT_WHOLE);
+        forgot.journal.oldest_record = 0;
+        assert_eq!(at_hello(KNOWN, &forgot, &open), NOT_WHOLE);
+    }
+
+    #[test]
+    fn an_agent_that_keeps_no_anchor_proves_nothing_by_absence() {
+        let open = command(CommandState::Accepted, Reason::Unspecified, false);
+        let mut old = hello();
+        old.journal.anchor = None;
+        assert!(!database_restored(KNOWN, &old));
+        assert_eq!(at_hello(KNOWN, &old, &open), NOT_WHOLE);
     }
 }

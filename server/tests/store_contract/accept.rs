@@ -232,3 +232,33 @@ pub async fn a_person_settles_a_dose_once(store: &dyn Store) {
         NewResolution { command: command_name(request()), ..said(request(), Verdict::Fed, None) };
     assert!(matches!(store.resolve(nowhere).await, Err(StoreError::NotFound)));
 }
+
+/// RULES 1.2: one id stands for one intention, whatever kind it is of.
+pub async fn a_settlements_id_is_none_of_a_command_nor_the_reverse(store: &dyn Store) {
+    let epoch = first_session(store).await.epoch;
+    let dose = accept(store, feed(1, epoch)).await;
+    let other = accept(store, hold(3, epoch)).await;
+    store.doubt(std::slice::from_ref(&dose.name), Reason::AgentLost, NOW).await.unwrap();
+    let said = |request| NewResolution {
+        command: dose.name.clone(),
+        request,
+        what: Resolve { verdict: Verdict::NotFed, fed_mg: None },
+        who: "ana".into(),
+        note: "nothing fell".into(),
+        now_ms: NOW,
+    };
+    for used in [dose.name.request, other.name.request] {
+        let answer = store.resolve(said(used)).await.unwrap();
+        assert!(matches!(&answer, Resolved::Reused(c) if c.name.request == used), "{answer:?}");
+    }
+    assert_eq!(stored(store, &dose.name).await.resolution, None, "nothing was recorded");
+    let id = request();
+    assert!(matches!(store.resolve(said(id)).await.unwrap(), Resolved::Done(_)));
+    // The same body as the dose that it settled: still another intention.
+    for new in [feed(1, epoch), hold(3, epoch)] {
+        let new = NewCommand { name: command_name(id), ..new };
+        let answer = try_accept(store, new).await;
+        assert!(matches!(&answer, Err(AcceptError::Reused(n)) if *n == dose.name), "{answer:?}");
+    }
+    assert_eq!(store.command(&command_name(id)).await.unwrap(), None);
+}

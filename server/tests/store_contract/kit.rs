@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pasamanos_proto::model::{
-    Action, AgentName, BodyHash, Capabilities, CommandName, CommandReport, CommandState,
-    ConfigField, Enforcer, FarmId, FeedNowCapability, FeederConfig, FeederId, FeederName,
-    FieldAccess, FieldCapability, FieldSet, Hello, Interlocks, Inventory, InventoryFeeder,
-    InventoryRobot, InventoryTank, JournalState, Limits, Mode, ObservedConfig, PageRequest, Reason,
-    RecordBatch, RequestId, RobotId, RobotSlot, StoredRecord,
+    Action, AgentName, AuditAnchor, BodyHash, Capabilities, CommandName, CommandOrder,
+    CommandReport, CommandState, ConfigField, Enforcer, FarmId, FeedNowCapability, FeederConfig,
+    FeederId, FeederName, FieldAccess, FieldCapability, FieldSet, Hello, Interlocks, Inventory,
+    InventoryFeeder, InventoryRobot, InventoryTank, JournalState, Limits, Mode, ObservedConfig,
+    PageRequest, Reason, RecordBatch, RequestId, RobotId, RobotSlot, StoredRecord,
 };
 use pasamanos_proto::pb;
 use pasamanos_server::domain::ports::{
@@ -110,9 +110,11 @@ pub fn hello(last_epoch: i64) -> Hello {
             record_high_water: 0,
             oldest_record: 0,
             slots: inventory.robots.iter().map(slot).collect(),
+            anchor: Some(AuditAnchor::default()),
         },
         inventory,
         commands: Vec::new(),
+        orders: Vec::new(),
     }
 }
 
@@ -237,6 +239,21 @@ pub async fn ingest(store: &dyn Store, epoch: i64, item: Ingest) -> Ingested {
     try_ingest(store, epoch, item).await.expect("it is stored")
 }
 
+/// What the agent journaled of a command when it received it.
+pub fn order(c: &StoredCommand) -> CommandOrder {
+    CommandOrder {
+        command: c.name.clone(),
+        feeder: c.feeder.clone(),
+        number: c.number,
+        body_hash: c.action.body_hash(&c.feeder),
+        boot_id: c.start_before.0.clone(),
+        start_before_ms: c.start_before.1,
+        author: c.author.clone(),
+        note: pasamanos_proto::model::note(&c.note).expect("it was one"),
+        action: c.action.clone(),
+    }
+}
+
 /// Reports an outcome that must be taken.
 pub async fn settle(
     store: &dyn Store,
@@ -244,7 +261,7 @@ pub async fn settle(
     report: CommandReport,
 ) -> (StoredCommand, StoredFeeder, bool) {
     match ingest(store, epoch, Ingest::Outcome(Box::new(report))).await {
-        Ingested::Outcome { command, feeder, changed } => (*command, *feeder, changed),
+        Ingested::Outcome { command, feeder, changed, .. } => (*command, *feeder, changed),
         other => panic!("an outcome answers with one: {other:?}"),
     }
 }

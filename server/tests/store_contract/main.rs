@@ -18,6 +18,7 @@ mod kit;
 mod model;
 mod pages;
 mod records;
+mod restore;
 mod sqlite;
 
 /// Runs each function of the suite on a fresh `SQLite` file.
@@ -54,6 +55,7 @@ on_sqlite! {
         only_its_own_session_is_closed,
         doubt_ends_what_has_no_end,
         a_person_settles_a_dose_once,
+        a_settlements_id_is_none_of_a_command_nor_the_reverse,
     }
     hello::{
         an_unknown_agent_is_refused,
@@ -75,6 +77,12 @@ on_sqlite! {
         a_persons_settlement_is_told_again,
         lost_records_become_one_gap,
         a_dead_process_leaves_doubt,
+    }
+    restore::{
+        a_dose_that_only_the_journal_knows_is_taken_in_and_can_be_settled,
+        a_config_that_only_the_journal_knows_becomes_its_version,
+        what_cannot_be_taken_in_is_alarmed,
+        an_agent_without_an_anchor_proves_nothing_by_absence,
     }
     ingest::{
         an_outcome_changes_command_and_config_together,

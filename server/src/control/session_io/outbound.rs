@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use pasamanos_proto::model::{Hello, Reason, duration_from_ms};
+use pasamanos_proto::model::{CommandState, Hello, Reason, duration_from_ms};
 use pasamanos_proto::pb::{self, connect_response::Frame};
 
 use super::super::session::SessionError;
@@ -34,11 +34,15 @@ impl Session {
         }
     }
 
+    /// A doubt of the server's own stands for no outcome of the agent's: told as terminal, it would let
+    /// the agent forget one that never arrived.
     pub(super) fn acknowledge(&mut self, command: &StoredCommand) {
+        let state = if command.doubt_by_server { CommandState::Accepted } else { command.state };
         self.send(Frame::CommandAck(pb::CommandAck {
             command: command.name.to_string(),
-            state: pb::CommandState::from(command.state).into(),
+            state: pb::CommandState::from(state).into(),
             resolution: command.resolution.as_ref().map(view::resolution),
+            anchor: Some(self.anchor.into()),
         }));
     }
 

@@ -71,7 +71,8 @@ impl Session {
     fn tell(&mut self, item: Ingested) {
         let farm = self.control.farms.loaded(&self.agent.farm);
         match item {
-            Ingested::Outcome { command, feeder, changed: _ } => {
+            Ingested::Outcome { command, feeder, changed: _, anchor } => {
+                self.anchor = anchor;
                 self.open.remove(&command.name);
                 let state = pb::CommandState::from(command.state).as_str_name();
                 metrics::counter!("pasamanos_outcomes_total", "state" => state).increment(1);

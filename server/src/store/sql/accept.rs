@@ -70,6 +70,7 @@ async fn insert(tx: &mut Tx<'_>, new: &NewCommand, order: i64) -> Result<Option<
          JOIN feeders f ON f.farm = a.farm AND f.agent = a.agent
          WHERE a.farm = $1 AND a.agent = $5 AND a.epoch = $6 AND a.command_epoch = $6
            AND f.feeder = $3 AND f.robot = $4
+           AND NOT EXISTS (SELECT 1 FROM commands r WHERE r.farm = $1 AND r.resolve_request = $2)
            AND ($8 <> 'feed_now' OR NOT EXISTS (
                SELECT 1 FROM commands c
                WHERE c.farm = $1 AND c.kind = 'feed_now' AND c.robot = $4
@@ -157,6 +158,9 @@ fn entry(c: &StoredCommand) -> Entry {
 async fn why_not(tx: &mut Tx<'_>, new: &NewCommand) -> Result<(), AcceptError> {
     if let Some(known) = read::command(tx.conn(), &new.name).await? {
         return Err(AcceptError::Known(Box::new(known)));
+    }
+    if let Some(settled) = read::resolved_by(tx.conn(), &new.name.farm, new.name.request).await? {
+        return Err(AcceptError::Reused(settled.name));
     }
     let agent = AgentName::new(new.name.farm.clone(), new.agent.clone());
     let epoch = read::epoch(tx.conn(), &agent).await?.ok_or(StoreError::NotFound)?;

@@ -1,7 +1,7 @@
 //! Farms, agents, and what people say of commands in doubt.
 
 use async_trait::async_trait;
-use pasamanos_proto::model::{AgentName, CommandState};
+use pasamanos_proto::model::{AgentName, CommandName, CommandState};
 use serde_json::json;
 
 use super::audit::Entry;
@@ -115,6 +115,11 @@ impl Write for Resolve {
                     .is_some_and(|r| r.what == new.what && r.note == new.note);
             let done = Box::new(done);
             return Ok(if same { Resolved::Done(done) } else { Resolved::Reused(done) });
+        }
+        // One id, one intention: a command's id is none of a settlement.
+        let named = CommandName::new(farm.clone(), new.request);
+        if let Some(other) = read::command(tx.conn(), &named).await? {
+            return Ok(Resolved::Reused(Box::new(other)));
         }
         let command = read::command(tx.conn(), &new.command).await?;
         let mut command = command.ok_or(StoreError::NotFound)?;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use pasamanos_proto::model::FarmId;
+use pasamanos_proto::model::{AuditAnchor, FarmId};
 use sha2::{Digest as _, Sha256};
 use sqlx::{QueryBuilder, Row as _};
 
@@ -140,6 +140,16 @@ impl Ledger {
         Ok(())
     }
 
+    /// Where the farm's chain is, what this transaction added included.
+    pub async fn anchor(
+        &mut self,
+        conn: &mut Conn,
+        farm: &FarmId,
+    ) -> Result<AuditAnchor, StoreError> {
+        let head = self.head(conn, farm).await?;
+        Ok(AuditAnchor { sequence: head.seq, hash: head.hash })
+    }
+
     /// Writes records and heads.
     pub async fn flush(&mut self, conn: &mut Conn) -> Result<(), StoreError> {
         // Rows a statement: each statement is a trip to the database's thread.
@@ -202,6 +212,24 @@ async fn load_head(conn: &mut Conn, farm: &FarmId) -> Result<Option<Head>, Store
 fn hash(row: &Row, column: &str) -> Result<Hash, StoreError> {
     let bytes: Vec<u8> = row.try_get(column)?;
     bytes.try_into().map_err(|_| broken(format_args!("{column} is not 32 bytes")))
+}
+
+/// Whether a farm's chain, as it is committed, holds this place. One that was put back, or that went
+/// another way since, does not.
+pub async fn holds(
+    conn: &mut Conn,
+    farm: &FarmId,
+    anchor: &AuditAnchor,
+) -> Result<bool, StoreError> {
+    if anchor.sequence == 0 {
+        return Ok(true);
+    }
+    let row = sqlx::query("SELECT hash FROM audit WHERE farm = $1 AND seq = $2")
+        .bind(farm.to_string())
+        .bind(anchor.sequence)
+        .fetch_optional(conn)
+        .await?;
+    row.map_or(Ok(false), |row| Ok(hash(&row, "hash")? == anchor.hash))
 }
 
 /// Where a chain breaks.

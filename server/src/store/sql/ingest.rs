@@ -103,7 +103,13 @@ impl Reports {
                 "alarm: a report contradicts the end that is stored; nothing changes"
             );
         }
-        Ok(Ingested::Outcome { command: Box::new(command), feeder: Box::new(feeder), changed })
+        let anchor = tx.anchor(&self.agent.farm).await?;
+        Ok(Ingested::Outcome {
+            command: Box::new(command),
+            feeder: Box::new(feeder),
+            changed,
+            anchor,
+        })
     }
 
     async fn config(

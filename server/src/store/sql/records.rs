@@ -42,11 +42,7 @@ pub async fn close_gap(
     now_ms: i64,
 ) -> Result<i64, StoreError> {
     let journal = &hello.journal;
-    // 0: it holds none, so all that it ever gave is gone.
-    let last_lost = match journal.oldest_record {
-        0 => journal.record_high_water,
-        oldest => oldest - 1,
-    };
+    let last_lost = journal.records_forgotten();
     if last_lost <= through {
         return Ok(through);
     }

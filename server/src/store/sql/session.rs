@@ -12,7 +12,7 @@ use sqlx::Row as _;
 use super::driver::for_update;
 use super::settle::{self, Outcome, doubt, settle_reported};
 use super::tx::{Tx, Write, broken};
-use super::{feeders, read, records, rows};
+use super::{adopt, audit, feeders, read, records, rows};
 use crate::domain::command::{Transition, transition};
 use crate::domain::ports::{
     OpenError, OpenSession, SessionOpened, StoreError, StoredCommand, StoredFeeder,
@@ -37,7 +37,10 @@ impl Write for Open {
         let epoch = next_epoch(known, hello).ok_or(OpenError::EpochJump)?;
         let mut alarms = alarms(known, hello);
         let mut have = feeders::take_inventory(tx, agent, &hello.inventory, &mut alarms).await?;
-        let settled = settle_older(tx, known, hello, &mut have, now_ms).await?;
+        let mut settled = settle_older(tx, known, hello, &mut have, now_ms).await?;
+        let adopted =
+            adopt::adopt_unknown(tx, hello, &settled, &mut have, &mut alarms, now_ms).await?;
+        settled.extend(adopted);
         let known_before = settled_before(tx, hello, &settled, &mut alarms).await?;
         take_configs(tx, hello, &mut have, now_ms).await?;
         let records_through =
@@ -62,6 +65,8 @@ impl Write for Open {
             settled,
             known: known_before,
             resolved: resolved(tx, agent).await?,
+            anchor: tx.anchor(&agent.farm).await?,
+            tell_again: database_restored(known, hello),
             alarms,
         })
     }
@@ -93,6 +98,10 @@ async fn known(tx: &mut Tx<'_>, hello: &Hello) -> Result<Option<(Known, String)>
         },
         highest_command_epoch: row.try_get("command_epoch")?,
         records_through: records::through(tx.conn(), agent, &hello.journal.incarnation).await?,
+        holds_anchor: match &hello.journal.anchor {
+            Some(anchor) => audit::holds(tx.conn(), &agent.farm, anchor).await?,
+            None => true,
+        },
     };
     Ok(Some((known, row.try_get("time_zone")?)))
 }
@@ -102,8 +111,14 @@ fn alarms(known: Known, hello: &Hello) -> Vec<String> {
     let mut alarms = Vec::new();
     if database_restored(known, hello) {
         alarms.push(format!(
-            "{agent} has seen epoch {}, the database {}: the database was put back",
-            hello.journal.last_epoch, known.epoch
+            "the database was put back: {agent} has seen epoch {}, the database {}; place {} of the \
+             audit chain is {}; the agent forgot records to {}, the history has {}",
+            hello.journal.last_epoch,
+            known.epoch,
+            hello.journal.anchor.map_or(0, |a| a.sequence),
+            if known.holds_anchor { "here" } else { "not here" },
+            hello.journal.records_forgotten(),
+            known.records_through,
         ));
     }
     if !journal_reaches(known, hello) {
@@ -147,7 +162,7 @@ async fn settle_older(
 }
 
 /// What the hello lists and the database had settled before: nothing changes, the agent may forget
-/// it. What the database does not have, or has otherwise, is alarmed.
+/// it. What the database has otherwise is alarmed.
 async fn settled_before(
     tx: &mut Tx<'_>,
     hello: &Hello,
@@ -160,15 +175,12 @@ async fn settled_before(
             continue;
         }
         let agent = &hello.agent;
-        match read::command_of(tx.conn(), agent, &report.command).await? {
-            None => alarms
-                .push(format!("{agent} has an outcome of {}, which is not here", report.command)),
-            Some((command, ..)) => {
-                if let Some(why) = conflict(&command, report) {
-                    alarms.push(format!("{agent}, {}: {why}", command.name));
-                }
-                before.push(command);
+        // What is not here, or another agent's, was alarmed when it was not taken in.
+        if let Some((command, ..)) = read::command_of(tx.conn(), agent, &report.command).await? {
+            if let Some(why) = conflict(&command, report) {
+                alarms.push(format!("{agent}, {}: {why}", command.name));
             }
+            before.push(command);
         }
     }
     Ok(before)

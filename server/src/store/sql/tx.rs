@@ -1,7 +1,7 @@
 //! A transaction as a write sees it, and what a write is.
 
 use async_trait::async_trait;
-use pasamanos_proto::model::FarmId;
+use pasamanos_proto::model::{AuditAnchor, FarmId};
 
 use super::audit::{Entry, Ledger};
 use super::driver::{Conn, Row, Statement};
@@ -66,6 +66,11 @@ impl<'c> Tx<'c> {
     pub async fn audit(&mut self, farm: &FarmId, entry: Entry) -> Result<(), StoreError> {
         self.wrote = true;
         self.ledger.append(self.conn, farm, entry).await
+    }
+
+    /// Where the farm's audit chain will be once this transaction is committed.
+    pub async fn anchor(&mut self, farm: &FarmId) -> Result<AuditAnchor, StoreError> {
+        self.ledger.anchor(self.conn, farm).await
     }
 }
 

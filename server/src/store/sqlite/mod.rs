@@ -8,6 +8,8 @@
 mod accept;
 #[path = "../sql/admin.rs"]
 mod admin;
+#[path = "../sql/adopt.rs"]
+mod adopt;
 #[path = "../sql/audit.rs"]
 mod audit;
 mod driver;
