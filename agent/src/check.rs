@@ -35,7 +35,10 @@ pub async fn run(config: &Config, out: &mut (dyn Write + Send)) -> io::Result<bo
             PlcDriver::OpcUa(of) => {
                 writeln!(out, "{}: {}, {access}", plc.name, of.url)?;
                 match probe(&config.data_dir, plc, of).await {
-                    Ok(rows) => well &= print(plc, &rows, out)?,
+                    Ok(proof) => {
+                        well &= print(plc, &proof.rows, out)?;
+                        writeln!(out, "  changes: {}", proof.changes)?;
+                    }
                     Err(problem) => {
                         well = false;
                         writeln!(out, "  PROBLEM: {problem}")?;

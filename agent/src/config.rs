@@ -105,6 +105,8 @@ pub struct OpcUa {
     pub password_file: Option<PathBuf>,
     /// How long a request may take.
     pub timeout: Duration,
+    /// How often the server is asked to publish changes; `None` to poll only.
+    pub subscribe: Option<Duration>,
 }
 
 /// How an OPC UA channel is secured.

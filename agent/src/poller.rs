@@ -1,16 +1,23 @@
 //! Reads every robot of a PLC at its interval: status, configs, and what follows from them at once.
-//! The truth is polled; nothing is concluded from a write's answer.
+//! The truth is polled; nothing is concluded from a write's answer. A PLC that tells of changes by
+//! itself is read sooner, within bounds, and never less often.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pasamanos_proto::model::ObservedConfig;
-use tokio::time::{MissedTickBehavior, interval};
+use pasamanos_proto::model::{ObservedConfig, RobotId};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::driver::Driver;
+use crate::driver::{Driver, News};
 use crate::executor::{Context, keep_level, look_for_loose};
 use crate::farm::RobotCell;
+
+/// Between a reading and one before its turn at least this passes, and at least as long as that reading
+/// took: a PLC that tells of changes without end is read at most ten times a second, and at most half
+/// of the time.
+const FLOOR: Duration = Duration::from_millis(100);
 
 /// Polls the robots of one driver until the agent stops.
 pub(crate) async fn run(
@@ -20,23 +27,42 @@ pub(crate) async fn run(
     poll: Duration,
     stop: CancellationToken,
 ) {
-    let mut link = driver.link();
+    let (mut link, news) = (driver.link(), driver.news());
     let mut tick = interval(poll);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut not_before = Instant::now();
     loop {
-        tokio::select! {
+        let told = tokio::select! {
             () = stop.cancelled() => return,
-            _ = tick.tick() => {}
+            _ = tick.tick() => None,
             // A connection that comes back is read at once.
-            Ok(()) = link.changed() => {}
+            Ok(()) = link.changed() => None,
+            told = told(news.as_deref(), not_before) => Some(told),
+        };
+        if let (None, Some(news)) = (&told, &news) {
+            // What was told until now is read with all the others.
+            news.take();
         }
+        let began = Instant::now();
         for cell in &robots {
+            if told.as_ref().is_some_and(|told| !told.contains(&cell.id)) {
+                continue;
+            }
             look(&context, cell).await;
             if stop.is_cancelled() {
                 return;
             }
         }
+        let ended = Instant::now();
+        not_before = ended + FLOOR.max(ended - began);
     }
+}
+
+/// Waits until the PLC tells of changes, but not below the floor. What is told meanwhile is one.
+async fn told(news: Option<&News>, not_before: Instant) -> BTreeSet<RobotId> {
+    let Some(news) = news else { return std::future::pending().await };
+    sleep_until(not_before).await;
+    news.next().await
 }
 
 /// Reads one robot.

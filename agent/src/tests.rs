@@ -15,5 +15,6 @@ mod configs;
 mod doses;
 mod holds;
 mod interleavings;
+mod news;
 mod scalars;
 mod sessions;

@@ -119,6 +119,13 @@ class Control:
     async def op_drop_replies(self, n: int) -> None:
         self._wire.drop_writes = n
 
+    async def op_subscriptions(
+        self, refuse: bool = False, max_items: int | None = None, slowest_ms: int = 0, mute: bool = False
+    ) -> Answer:
+        self._wire.refuse_subscriptions, self._wire.max_items = refuse, max_items
+        self._wire.slowest_publish_ms, self._wire.mute = slowest_ms, mute
+        return {"open": self._plc.subscriptions()}
+
     async def op_ledger(self) -> Answer:
         return {"lines": self._plc.ledger.lines()}
 

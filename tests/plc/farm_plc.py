@@ -53,6 +53,7 @@ async def serve(args: argparse.Namespace, specs: list[FeederSpec]) -> None:
     server = Server(user_manager=OneUser())
     server.disable_clock()  # its task delays a stop by up to a second; the scan keeps the time instead
     await server.init()
+    wire.limit(server.iserver.subscription_service, faults)
     server.set_endpoint(f"opc.tcp://127.0.0.1:{args.port}/feedlab")
     server.set_server_name("Feedlab PLC")
     server.set_security_policy([ua.SecurityPolicyType.NoSecurity])

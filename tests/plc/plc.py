@@ -127,6 +127,10 @@ class Plc:
             await face.clear()
         await self.scan()
 
+    def subscriptions(self) -> int:
+        """How many subscriptions are open."""
+        return len(self._server.iserver.subscription_service.subscriptions)
+
     def power_off(self) -> None:
         """Ends running doses and keeps what was measured."""
         for machine in self.machines.values():

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use pasamanos_proto::pb::{self, CommandState, ConfigAuthor, FeederState};
+use pasamanos_proto::pb::{self, CommandState, ConfigAuthor, FeederState, watch_farm_response};
 use pasamanos_tests::client::{expect, reason};
 use pasamanos_tests::{Plc, Stack, paths, wait_for};
 use rustix::process::Signal;
@@ -228,4 +228,112 @@ async fn a_plc_with_user_and_password_is_reached_and_a_wrong_one_is_a_config_err
     .unwrap();
     let log = stack.agent().unwrap().log();
     assert!(!log.contains("s3cret") && !log.contains("wrong\""), "a password in the log");
+}
+
+/// So slow that what shows sooner was told by the PLC.
+const SLOW_POLL: Duration = Duration::from_secs(10);
+
+/// Edits made at the farm one after the other, in both profiles, each as soon as `WatchFarm` showed the
+/// one before: by the poll alone n of them take at least n - 1 polls. Answers how long they took.
+async fn edits_at_the_farm(plc: &Plc, stack: &Stack, portions: &[i32]) -> Duration {
+    let began = tokio::time::Instant::now();
+    let request = pb::WatchFarmRequest { name: "farms/norte".into() };
+    let mut watch = stack.client.status.clone().watch_farm(request).await.unwrap().into_inner();
+    for portion_mg in portions {
+        for feeder in ["R01", "F01"] {
+            let edit = json!({"op": "edit_config", "feeder": feeder, "portion_mg": portion_mg});
+            plc.control(edit).await.unwrap();
+        }
+        let mut open = vec!["farms/norte/feeders/feeder-r1", "farms/norte/feeders/pond-1"];
+        while !open.is_empty() {
+            let next = tokio::time::timeout(SLOW_POLL * 3, watch.message()).await;
+            let event = next.unwrap_or_else(|_| panic!("{open:?}\n{}", stack.logs()));
+            let feeders = match event.unwrap().unwrap().event.unwrap() {
+                watch_farm_response::Event::Snapshot(farm) => farm.feeders,
+                watch_farm_response::Event::Change(change) => change.feeders,
+                watch_farm_response::Event::Keepalive(_) => continue,
+            };
+            for f in feeders {
+                if f.config.as_ref().and_then(|c| c.portion_mg) == Some(*portion_mg) {
+                    open.retain(|name| *name != f.name);
+                }
+            }
+        }
+    }
+    began.elapsed()
+}
+
+async fn polled_every(plc: &Plc, poll: Duration) -> Stack {
+    let poll = format!("poll = \"{}ms\"", poll.as_millis());
+    let farm = example(plc, "").replace("poll = \"250ms\"", &poll);
+    assert!(farm.contains(&poll));
+    Stack::builder().farm(farm).start().await.unwrap()
+}
+
+#[tokio::test]
+async fn p10_a_change_at_the_farm_is_told_by_the_plc_before_its_poll_and_after_a_restart() {
+    let mut plc = Plc::start(&[]).await.unwrap();
+    let stack = polled_every(&plc, SLOW_POLL).await;
+    let took = edits_at_the_farm(&plc, &stack, &[2_010, 2_020, 2_030, 2_040]).await;
+    assert!(took < SLOW_POLL * 2, "{took:?}\n{}", stack.logs());
+
+    plc.kill().await.unwrap();
+    let is = |state| move |f: &pb::Feeder| f.status.as_ref().is_some_and(|s| s.state() == state);
+    let within = Duration::from_secs(90);
+    stack
+        .client
+        .wait_feeder("feeder-r1", "unknown", within, is(FeederState::Unknown))
+        .await
+        .unwrap();
+    plc.restart().await.unwrap();
+    stack.client.wait_feeder("feeder-r1", "ready", within, is(FeederState::Ready)).await.unwrap();
+    let took = edits_at_the_farm(&plc, &stack, &[2_110, 2_120, 2_130, 2_140]).await;
+    assert!(took < SLOW_POLL * 2, "{took:?}\n{}", stack.logs());
+}
+
+#[tokio::test]
+async fn p10_a_plc_that_refuses_limits_or_forgets_a_subscription_is_polled() {
+    let plc = Plc::start(&[]).await.unwrap();
+    plc.control(json!({"op": "subscriptions", "refuse": true})).await.unwrap();
+    let mut stack = polled_every(&plc, Duration::from_millis(500)).await;
+    edits_at_the_farm(&plc, &stack, &[2_010, 2_020]).await;
+    assert_eq!(stack.agent().unwrap().log().matches("plc.not_subscribed").count(), 1);
+
+    // Of the next agent it watches two tags, publishes seldom, and then says nothing more.
+    let few = json!({"op": "subscriptions", "max_items": 2, "slowest_ms": 700});
+    plc.control(few).await.unwrap();
+    stack.agent().unwrap().terminate(Duration::from_secs(25)).await.unwrap();
+    stack.start_agent().unwrap();
+    edits_at_the_farm(&plc, &stack, &[2_110, 2_120]).await;
+    let log = stack.agent().unwrap().log();
+    assert_eq!(log.matches("plc.subscribed_in_part").count(), 1, "{log}");
+    let open = plc.control(json!({"op": "subscriptions", "mute": true})).await.unwrap();
+    assert_eq!(open["open"], json!(1), "one subscription per session");
+    edits_at_the_farm(&plc, &stack, &[2_210, 2_220]).await;
+    let applied = stack.client.set_portion("feeder-r1", 1_600).await.unwrap();
+    assert_eq!(applied.state(), CommandState::Applied, "{applied:?}");
+}
+
+/// A server that says nothing more is subscribed anew, without losing the connection.
+#[tokio::test]
+async fn a_silent_subscription_is_made_again() {
+    let plc = Plc::start(&[]).await.unwrap();
+    let mut stack = polled_every(&plc, SLOW_POLL).await;
+    plc.control(json!({"op": "subscriptions", "mute": true})).await.unwrap();
+    let agent = stack.agent().unwrap();
+    let says = |agent: &pasamanos_tests::Process, what: &str, times: usize| {
+        let found = agent.log().matches(what).count();
+        if found >= times { Ok(()) } else { Err(format!("{found} of {what}\n{}", agent.log())) }
+    };
+    let within = Duration::from_mins(1);
+    wait_for("silence is noticed", within, || async { says(agent, "subscription_silent", 1) })
+        .await
+        .unwrap();
+    plc.control(json!({"op": "subscriptions"})).await.unwrap();
+    wait_for("subscribed again", within, || async { says(agent, "plc.subscribed", 2) })
+        .await
+        .unwrap();
+    assert_eq!(agent.log().matches("plc.connected").count(), 1, "{}", agent.log());
+    let took = edits_at_the_farm(&plc, &stack, &[2_010, 2_020, 2_030, 2_040]).await;
+    assert!(took < SLOW_POLL * 2, "{took:?}\n{}", stack.logs());
 }

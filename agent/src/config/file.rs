@@ -45,6 +45,7 @@ pub(super) struct PlcTable {
     pub user: Option<Sp<String>>,
     pub password_file: Option<Sp<PathBuf>>,
     pub timeout: Option<Sp<String>>,
+    pub subscribe: Option<Sp<String>>,
     // sim
     pub seed: Option<Sp<u64>>,
     pub tanks: Option<Sp<u16>>,

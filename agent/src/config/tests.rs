@@ -45,6 +45,8 @@ fn faults_name_key_and_line() {
         (&format!("{PLC}pol = \"1s\" # here\n"), "pol"),
         (&format!("{PLC}poll = \"1\" # here\n"), "plc.poll"),
         (&format!("{PLC}poll = \"1ms\" # here\n"), "plc.poll"),
+        (&format!("{PLC}subscribe = \"1ms\" # here\n"), "plc.subscribe"),
+        (&format!("{PLC}subscribe = \"no\" # here\n"), "\"off\" or"),
         (&format!("{PLC}security = \"nome\" # here\n"), "security"),
         (&format!("{PLC}access = \"write\" # here\n"), "access"),
         (&format!("{PLC}user = \"u\" # here\n"), "password_file"),

@@ -6,9 +6,11 @@
 
 mod build;
 pub(crate) mod describe;
+mod news;
 pub mod opcua;
 pub mod sim;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,6 +21,7 @@ use pasamanos_proto::pb::{LinkState, ReadingKind};
 use tokio::sync::watch;
 
 pub use build::{BuildError, build};
+pub use news::News;
 
 /// One PLC behind one connection.
 #[async_trait]
@@ -89,6 +92,12 @@ pub trait Driver: Send + Sync + 'static {
 
     /// The state of the connection; the newest value counts.
     fn link(&self) -> watch::Receiver<Link>;
+
+    /// Where the PLC tells by itself that a robot changed, if it can: its robots are then read before
+    /// their turn. `None` if it only answers. It shortens the wait for a poll and replaces none.
+    fn news(&self) -> Option<Arc<News>> {
+        None
+    }
 
     /// Closes the connection and ends every task of the driver.
     async fn shutdown(&self);

@@ -14,9 +14,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::driver::{
-    ConfigReading, Driver, DriverError, FeederDescription, FeederSnapshot, Link, PlcFault, Profile,
-    RobotSnapshot, RobotTraits, Slot, SlotBlock, SlotOp, SlotResult, SlotState, TankReading,
-    slot_reason,
+    ConfigReading, Driver, DriverError, FeederDescription, FeederSnapshot, Link, News, PlcFault,
+    Profile, RobotSnapshot, RobotTraits, Slot, SlotBlock, SlotOp, SlotResult, SlotState,
+    TankReading, slot_reason,
 };
 
 /// What becomes of one write.
@@ -79,6 +79,8 @@ pub(crate) struct Plc {
     pub portions_set: Vec<i32>,
     /// Blocks that arrived.
     pub arrived: Vec<SlotBlock>,
+    /// How often a status was read.
+    pub reads: usize,
     reverting: Option<(u32, FeederId, ObservedConfig)>,
     late: Vec<(Instant, Write)>,
     running: Option<(Instant, FeederId, u32)>,
@@ -300,6 +302,7 @@ pub(crate) struct ScriptedPlc {
     feeders: Arc<Vec<FeederDescription>>,
     robot: RobotId,
     link: watch::Sender<Link>,
+    news: Arc<News>,
 }
 
 impl ScriptedPlc {
@@ -358,6 +361,7 @@ impl ScriptedPlc {
             ran: Vec::new(),
             portions_set: Vec::new(),
             arrived: Vec::new(),
+            reads: 0,
             reverting: None,
             late: Vec::new(),
             running: None,
@@ -365,7 +369,8 @@ impl ScriptedPlc {
         };
         let link = watch::Sender::new(Link { state: LinkState::Up, detail: String::new() });
         let feeders = Arc::new(described.collect());
-        Self { memory: Arc::new(Mutex::new(memory)), feeders, robot, link }
+        let (memory, news) = (Arc::new(Mutex::new(memory)), Arc::default());
+        Self { memory, feeders, robot, link, news }
     }
 
     /// With another profile and other proofs; before an agent is built on it.
@@ -387,6 +392,11 @@ impl ScriptedPlc {
         Self { feeders: Arc::new(feeders.collect()), ..self }
     }
 
+    /// The PLC tells that something changed.
+    pub(crate) fn tell(&self) {
+        self.news.tell(&self.robot);
+    }
+
     pub(crate) fn plc(&self) -> std::sync::MutexGuard<'_, Plc> {
         self.memory.lock().unwrap()
     }
@@ -404,7 +414,9 @@ impl Driver for ScriptedPlc {
     }
 
     async fn read_status(&self, _: &RobotId) -> Result<RobotSnapshot, DriverError> {
-        self.plc().snapshot()
+        let mut plc = self.plc();
+        plc.reads += 1;
+        plc.snapshot()
     }
 
     async fn read_config(&self, feeder: &FeederId) -> Result<ConfigReading, DriverError> {
@@ -463,6 +475,10 @@ impl Driver for ScriptedPlc {
 
     fn link(&self) -> watch::Receiver<Link> {
         self.link.subscribe()
+    }
+
+    fn news(&self) -> Option<Arc<News>> {
+        Some(self.news.clone())
     }
 
     async fn shutdown(&self) {}

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use pasamanos_agent::check;
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::plc::TestPlc;
@@ -26,7 +27,31 @@ async fn the_example_is_proven_and_faults_are_found() {
         // 3 x (command, status, history, reset_fault, alive; config, config_status, hold, 2 readings)
         // and 3 x (8 of the robot, 9 of the feeder).
         assert!(shown.contains("81 tags, 0 with a problem"), "{shown}");
+        // 3 x (status; config_status, hold) and 3 x (echo, done; 7 of the feeder).
+        let changes = "polled every 250 ms, 36 of 36 tags subscribed, published every 100 ms";
+        assert!(shown.contains(changes), "{shown}");
     }
+    for (fault, part) in [
+        (json!({"op": "subscriptions", "refuse": true}), "refuses a subscription: BadTooMany"),
+        (
+            json!({"op": "subscriptions", "max_items": 4}),
+            "4 of 36 tags subscribed (note: BadTooMany",
+        ),
+        (json!({"op": "subscriptions", "mute": true}), "note: nothing was published"),
+        (json!({"op": "subscriptions", "slowest_ms": 400}), "published every 400 ms"),
+    ] {
+        plc.control(&fault);
+        let mut out = Vec::new();
+        let well = check::run(&config(dir.path(), &here), &mut out).await.unwrap();
+        let shown = String::from_utf8(out).unwrap();
+        assert!(well && shown.contains(part), "{part:?} is not in:\n{shown}");
+    }
+    plc.control(&json!({"op": "subscriptions"}));
+    let off = here.replace("subscribe = \"100ms\"", "subscribe = \"off\"");
+    let mut out = Vec::new();
+    assert!(check::run(&config(dir.path(), &off), &mut out).await.unwrap());
+    let shown = String::from_utf8(out).unwrap();
+    assert!(shown.contains("polled every 250 ms, no subscription"), "{shown}");
     assert_eq!(plc.ledger(), Vec::<serde_json::Value>::new());
 
     let wrong = here

@@ -11,6 +11,8 @@ use super::take;
 
 const DEFAULT_POLL: Duration = Duration::from_millis(250);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Shorter than the poll, or it would hasten nothing.
+const DEFAULT_SUBSCRIBE: Duration = Duration::from_millis(100);
 
 pub(super) fn plc(path: &Path, span: &Range<usize>, t: PlcTable) -> Result<Plc, At> {
     let poll = take("plc.poll", t.poll.as_ref(), quantity::duration)?.unwrap_or(DEFAULT_POLL);
@@ -30,6 +32,7 @@ pub(super) fn plc(path: &Path, span: &Range<usize>, t: PlcTable) -> Result<Plc, 
             belongs("plc.user", t.user.as_ref().map(Sp::span), to)?;
             belongs("plc.password_file", t.password_file.as_ref().map(Sp::span), to)?;
             belongs("plc.timeout", t.timeout.as_ref().map(Sp::span), to)?;
+            belongs("plc.subscribe", t.subscribe.as_ref().map(Sp::span), to)?;
             sim(t, poll)
         }
         DriverName::Opcua => {
@@ -80,6 +83,7 @@ fn opcua(path: &Path, span: &Range<usize>, t: PlcTable, poll: Duration) -> Resul
     }
     let timeout =
         take("plc.timeout", t.timeout.as_ref(), quantity::duration)?.unwrap_or(DEFAULT_TIMEOUT);
+    let subscribe = take("plc.subscribe", t.subscribe.as_ref(), subscribe)?;
     match (&t.user, &t.password_file) {
         (Some(user), None) => {
             return Err(At::new(&user.span(), "plc.user", "needs password_file"));
@@ -95,9 +99,23 @@ fn opcua(path: &Path, span: &Range<usize>, t: PlcTable, poll: Duration) -> Resul
         user: t.user.map(Sp::into_inner),
         password_file: t.password_file.map(|f| beside(path, f.get_ref())),
         timeout,
+        subscribe: subscribe.unwrap_or(Some(DEFAULT_SUBSCRIBE)),
     });
     let access = t.access.unwrap_or(Access::ReadOnly);
     Ok(Plc { name: t.name.into_inner(), poll, access, driver, robots: Vec::new() })
+}
+
+/// How often changes are published; `off` for never.
+fn subscribe(text: &str) -> Result<Option<Duration>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    match quantity::duration(text) {
+        Ok(every) if (Duration::from_millis(50)..=Duration::from_secs(2)).contains(&every) => {
+            Ok(Some(every))
+        }
+        _ => Err(format!("must be \"off\" or 50 ms to 2 s, is {text:?}")),
+    }
 }
 
 /// A relative path is meant from the file that names it.

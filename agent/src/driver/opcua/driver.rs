@@ -16,11 +16,11 @@ use tokio_util::task::TaskTracker;
 use super::dose_group::DoseGroup;
 use super::live::Live;
 use super::supervisor::Supervisor;
-use super::{block, scalar, value, words};
+use super::{block, scalar, subscription, value, words};
 use crate::config::tags::Address;
 use crate::config::{Access, ConfigOwner, Feeder, OpcUa, Plc, Robot, Tag, TagName, Tags};
 use crate::driver::{
-    ConfigReading, Driver, DriverError, FeederDescription, Link, Profile, RobotSnapshot,
+    ConfigReading, Driver, DriverError, FeederDescription, Link, News, Profile, RobotSnapshot,
     RobotTraits, SlotBlock, SlotOp, SlotResult, describe,
 };
 
@@ -30,6 +30,7 @@ pub struct OpcUaDriver {
     feeders: Vec<FeederDescription>,
     live: watch::Receiver<Option<Arc<Live>>>,
     link: watch::Receiver<Link>,
+    news: Arc<News>,
     groups: HashMap<RobotId, Mutex<DoseGroup>>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -43,12 +44,15 @@ impl OpcUaDriver {
         let (live, is_live) = watch::channel(None);
         let (link, shown) = watch::channel(down);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let news = Arc::new(News::default());
         let supervisor = Supervisor {
             plc: plc.name.clone(),
             of: of.clone(),
             pki: data_dir.join("pki").join(&plc.name),
             addresses: addresses(plc),
             lives: plc.robots.iter().filter_map(life).collect(),
+            watched: subscription::watched(plc).into(),
+            news: news.clone(),
             live,
             link,
             tasks: tasks.clone(),
@@ -57,7 +61,8 @@ impl OpcUaDriver {
         tasks.spawn(supervisor.run());
         let groups = plc.robots.iter().map(|r| (r.id.clone(), Mutex::default())).collect();
         let feeders = describe::feeders(plc);
-        Self { plc: plc.clone(), feeders, live: is_live, link: shown, groups, tasks, stop }
+        let (plc, live, link) = (plc.clone(), is_live, shown);
+        Self { plc, feeders, live, link, news, groups, tasks, stop }
     }
 
     fn live(&self) -> Result<Arc<Live>, DriverError> {
@@ -227,6 +232,10 @@ impl Driver for OpcUaDriver {
 
     fn link(&self) -> watch::Receiver<Link> {
         self.link.clone()
+    }
+
+    fn news(&self) -> Option<Arc<News>> {
+        Some(self.news.clone())
     }
 
     async fn shutdown(&self) {

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use opcua::client::{ClientBuilder, IdentityToken, Session, SessionPollResult};
+use opcua::client::{
+    ClientBuilder, IdentityToken, Session, SessionPollResult, SubscriptionActivity,
+};
 use opcua::crypto::SecurityPolicy;
 use opcua::types::{
     AttributeId, DataValue, MessageSecurityMode, NodeId, ReadValueId, StatusCode,
@@ -37,6 +39,8 @@ pub(super) struct Live {
     limit: Duration,
     pub(super) nodes_at_once: usize,
     lost: watch::Receiver<Option<StatusCode>>,
+    /// Changes with everything that the server publishes.
+    pub(super) published: watch::Receiver<()>,
     pump: AbortOnDropHandle<()>,
 }
 
@@ -103,6 +107,7 @@ impl Live {
             Ok(Ok(matched)) => matched,
         };
         let (loss, mut lost) = watch::channel(None);
+        let (publish, published) = watch::channel(());
         let mut events = events.enter().boxed();
         let pump = AbortOnDropHandle::new(tasks.spawn(async move {
             let code = loop {
@@ -115,6 +120,9 @@ impl Live {
                             | SessionPollResult::ReconnectFailed(code),
                         ),
                     ) => break code,
+                    Some(Ok(SessionPollResult::Subscription(SubscriptionActivity::Publish))) => {
+                        publish.send_replace(());
+                    }
                     Some(Ok(_)) => {}
                 }
             };
@@ -131,7 +139,8 @@ impl Live {
             });
         }
         let (nodes, nodes_at_once) = (HashMap::new(), MAX_NODES);
-        let mut live = Self { session, nodes, limit: of.timeout, nodes_at_once, lost, pump };
+        let limit = of.timeout;
+        let mut live = Self { session, nodes, limit, nodes_at_once, lost, published, pump };
         match live.resolve(addresses).await {
             Ok(()) => Ok(live),
             Err(e) => {
@@ -201,7 +210,7 @@ impl Live {
         }
     }
 
-    fn node(&self, address: &Address) -> NodeId {
+    pub(super) fn node(&self, address: &Address) -> NodeId {
         self.nodes.get(address).cloned().unwrap_or_else(NodeId::null)
     }
 
@@ -233,7 +242,8 @@ fn builder(of: &OpcUa, pki: &Path) -> ClientBuilder {
         .verify_server_certs(true)
         .session_retry_limit(0)
         .request_timeout(of.timeout)
-        .publish_timeout(Duration::from_secs(5))
+        // The server holds a publish request until it has something to say.
+        .publish_timeout(Duration::from_secs(30))
         .keep_alive_interval(Duration::from_secs(5))
         .max_failed_keep_alive_count(2)
         .session_timeout(30_000)

@@ -9,9 +9,10 @@ mod nodes;
 mod probe;
 mod read;
 mod scalar;
+mod subscription;
 mod supervisor;
 mod value;
 mod words;
 
 pub use driver::OpcUaDriver;
-pub use probe::{Probed, probe};
+pub use probe::{Probed, Proof, probe};

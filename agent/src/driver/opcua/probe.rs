@@ -1,14 +1,18 @@
-//! What `pasamanos-agent check` asks a PLC: every mapped tag, once or twice, and never a write.
+//! What `pasamanos-agent check` asks a PLC: every mapped tag, once or twice, and whether it tells of
+//! changes; never a write.
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use opcua::types::{AttributeId, DataValue, StatusCode, Variant};
+use tokio::sync::Notify;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::live::Live;
-use super::{value, words};
+use super::{subscription, value, words};
 use crate::clock;
 use crate::config::quantity::Dimension;
 use crate::config::{Access, OpcUa, Plc, Tag, TagName};
@@ -16,6 +20,18 @@ use crate::driver::DriverError;
 
 /// Between two looks at `alive`.
 const DWELL: Duration = Duration::from_millis(1_200);
+
+/// A subscription that published nothing for so long does not work.
+const PUBLISHED: Duration = Duration::from_secs(5);
+
+/// A PLC as it was found.
+#[derive(Clone, Debug)]
+pub struct Proof {
+    /// Its tags.
+    pub rows: Vec<Probed>,
+    /// How the agent will learn of changes.
+    pub changes: String,
+}
 
 /// One tag as it was found.
 #[derive(Clone, Debug)]
@@ -38,11 +54,11 @@ pub struct Probed {
     pub problem: Option<String>,
 }
 
-/// Connects, reads every tag of this PLC, and closes.
+/// Connects, reads every tag of this PLC, subscribes to changes as the agent would, and closes.
 ///
 /// # Errors
 /// For an installer: why there is no connection, or why it was lost.
-pub async fn probe(data_dir: &Path, plc: &Plc, of: &OpcUa) -> Result<Vec<Probed>, String> {
+pub async fn probe(data_dir: &Path, plc: &Plc, of: &OpcUa) -> Result<Proof, String> {
     let tasks = TaskTracker::new();
     let all = tags(plc);
     let addresses: Vec<_> = all.iter().map(|(_, _, tag)| tag.address.clone()).collect();
@@ -50,11 +66,41 @@ pub async fn probe(data_dir: &Path, plc: &Plc, of: &OpcUa) -> Result<Vec<Probed>
     let opened = Live::open(of, &pki, &addresses, &tasks).await;
     let live = opened.map_err(|e| e.detail)?;
     let rows = rows(plc, &all, &live).await.map_err(|e| e.to_string());
+    let changes = changes(plc, of, &live).await;
     live.close().await;
     drop(live);
     tasks.close();
     tasks.wait().await;
-    rows
+    rows.map(|rows| Proof { rows, changes })
+}
+
+/// Whether the server tells of changes by itself. That it does not is no problem.
+async fn changes(plc: &Plc, of: &OpcUa, live: &Live) -> String {
+    let poll = format!("polled every {} ms", plc.poll.as_millis());
+    let watched: Arc<[_]> = subscription::watched(plc).into();
+    let Some(every) = of.subscribe.filter(|_| !watched.is_empty()) else {
+        return format!("{poll}, no subscription");
+    };
+    let first = Arc::new(Notify::new());
+    let told = first.clone();
+    match live.subscribe(&watched, every, move |_| told.notify_one()).await {
+        Err(code) => format!("{poll}; note: the server refuses a subscription: {code}"),
+        Ok(subscribed) => {
+            let told = timeout(PUBLISHED, first.notified()).await.is_ok();
+            let (taken, asked) = (subscribed.taken, watched.len());
+            let every = subscribed.every.as_millis();
+            let note =
+                subscribed.refused.map_or_else(String::new, |code| format!(" (note: {code})"));
+            let mut shown = format!(
+                "{poll}, {taken} of {asked} tags subscribed{note}, published every {every} ms"
+            );
+            if !told {
+                shown += "; note: nothing was published";
+            }
+            live.end(subscribed).await;
+            shown
+        }
+    }
 }
 
 fn tags(plc: &Plc) -> Vec<(String, TagName, &Tag)> {

@@ -2,6 +2,7 @@
 //! opens another, with back-off. Never two at once: controllers allow few sessions, and some drop
 //! the oldest, which is the farm's own program.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,11 +15,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::live::{Live, OpenError};
+use super::subscription::Watched;
 use super::{value, words};
 use crate::clock;
 use crate::config::tags::Address;
 use crate::config::{OpcUa, Tag, TagName};
-use crate::driver::{DriverError, Link};
+use crate::driver::{DriverError, Link, News};
 
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_mins(1);
@@ -29,6 +31,9 @@ const FAILED_LOOKS: u32 = 2;
 /// An `alive` tag that stands still for so long makes the link frozen.
 const FROZEN_MS: i64 = 10_000;
 
+/// A subscription that died is not made again sooner.
+const RESUBSCRIBE: Duration = Duration::from_secs(30);
+
 /// What the supervisor works with.
 pub(super) struct Supervisor {
     pub plc: String,
@@ -37,6 +42,9 @@ pub(super) struct Supervisor {
     pub addresses: Vec<Address>,
     /// The tag by which each robot's life is seen.
     pub lives: Vec<(RobotId, Tag, TagName)>,
+    /// The tags whose changes are subscribed to, and where they are told.
+    pub watched: Arc<[Watched]>,
+    pub news: Arc<News>,
     pub live: watch::Sender<Option<Arc<Live>>>,
     pub link: watch::Sender<Link>,
     pub tasks: TaskTracker,
@@ -63,6 +71,7 @@ impl Supervisor {
                     let why = tokio::select! {
                         () = self.stop.cancelled() => None,
                         why = self.watch_over(&live) => Some(why),
+                        never = self.hasten(&live) => match never {},
                     };
                     self.live.send_replace(None);
                     self.say(LinkState::Down, why.as_deref().unwrap_or("stopped"));
@@ -90,6 +99,37 @@ impl Supervisor {
                 () = sleep(pause) => {}
             }
             backoff = backoff.mul_f64(1.7).min(BACKOFF_MAX);
+        }
+    }
+
+    /// Lets the server tell of changes, as long as this connection lives. Nothing depends on it.
+    async fn hasten(&self, live: &Live) -> Infallible {
+        let plc = &self.plc;
+        let Some(every) = self.of.subscribe.filter(|_| !self.watched.is_empty()) else {
+            return std::future::pending().await;
+        };
+        loop {
+            let news = self.news.clone();
+            let tell = move |robots: &[RobotId]| robots.iter().for_each(|robot| news.tell(robot));
+            match live.subscribe(&self.watched, every, tell).await {
+                Ok(subscribed) => {
+                    let (every, taken) = (subscribed.every.as_millis(), subscribed.taken);
+                    if let Some(code) = subscribed.refused {
+                        let asked = self.watched.len();
+                        tracing::warn!(%plc, taken, asked, %code, "plc.subscribed_in_part");
+                    } else {
+                        tracing::info!(%plc, every_ms = every, tags = taken, "plc.subscribed");
+                    }
+                    live.silence(&subscribed).await;
+                    tracing::info!(%plc, "plc.subscription_silent: it is polled, and subscribed again");
+                    live.end(subscribed).await;
+                }
+                Err(code) => {
+                    tracing::warn!(%plc, %code, "plc.not_subscribed: it is polled only");
+                    return std::future::pending().await;
+                }
+            }
+            sleep(RESUBSCRIBE).await;
         }
     }
 

@@ -74,6 +74,16 @@ pub(super) struct Status {
     pub fault: u32,
 }
 
+/// What `Sts` says beyond that it lives: without clock, heartbeat and checksum.
+pub(super) fn without_life(mut words: Vec<u32>) -> Vec<u32> {
+    for moving in [8, 9, STATUS_WORDS - 1] {
+        if let Some(word) = words.get_mut(moving) {
+            *word = 0;
+        }
+    }
+    words
+}
+
 /// Reads `Sts`.
 pub(super) fn status(words: &[u32]) -> Result<Status, DriverError> {
     let w = open("Sts", words, STATUS_WORDS)?;
