@@ -2,13 +2,15 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build ui demo check test tests check-lints check-ui model plc deps deps-build deps-test fmt lint proto unit e2e bench screens clean
+.PHONY: help build ui demo check test tests check-lints check-ui model plc deps deps-build deps-test fmt lint proto unit e2e kills bench screens clean
 
 UI := web-proxy/ui
 VENV := target/venv
 BUF := $(UI)/node_modules/@bufbuild/buf-linux-x64/bin/buf
 CARGO_FLAGS := --locked
 MODEL_ARGS := --quick
+KILLS := 1000
+SEED :=
 
 help: ## Lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -56,6 +58,10 @@ unit: ## Unit, property and conformance tests of each crate
 
 e2e: ## The promises, through the real binaries, a real PLC server, Redis and a browser
 	cargo test $(CARGO_FLAGS) -p pasamanos-tests
+
+kills: deps-build ## Kills agent and server at random, KILLS times (SEED= repeats a run)
+	cargo build $(CARGO_FLAGS) --workspace --bins
+	$${CARGO_TARGET_DIR:-target}/debug/pasamanos-kills --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
 bench: deps-build ui ## Round trip, throughput and memory, from release builds
 	cargo build $(CARGO_FLAGS) --workspace --bins --release

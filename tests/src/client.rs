@@ -184,6 +184,24 @@ impl Client {
         Ok(self.status.clone().list_doses(request).await?.into_inner().doses)
     }
 
+    /// Every dose of the history, however many pages they are, newest first.
+    ///
+    /// # Errors
+    /// As the server answers.
+    pub async fn all_doses(&self) -> Result<Vec<pb::Dose>, Status> {
+        let mut request =
+            pb::ListDosesRequest { parent: FARM.into(), page_size: 1_000, ..Default::default() };
+        let mut doses = Vec::new();
+        loop {
+            let page = self.status.clone().list_doses(request.clone()).await?.into_inner();
+            doses.extend(page.doses);
+            if page.next_page_token.is_empty() {
+                return Ok(doses);
+            }
+            request.page_token = page.next_page_token;
+        }
+    }
+
     /// Every command, newest first.
     ///
     /// # Errors

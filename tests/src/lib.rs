@@ -1,12 +1,17 @@
 //! What the end-to-end tests and the demo share: the real binaries as processes, on free ports, with
 //! their own data, and clients that speak to them from outside.
 
+pub mod books;
+pub mod caller;
 pub mod check;
 pub mod client;
+pub mod journal;
+pub mod kills;
 pub mod paths;
 pub mod plc;
 pub mod process;
 pub mod redis;
+pub mod sim;
 pub mod stack;
 pub mod wait;
 

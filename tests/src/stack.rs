@@ -216,6 +216,16 @@ impl Stack {
         self.dir.path().join("agent.toml")
     }
 
+    /// Where the agent's data is: its journal, and the simulated PLC's files.
+    pub fn agent_dir(&self) -> PathBuf {
+        self.dir.path().join("agent")
+    }
+
+    /// Where the server's data is.
+    pub fn server_dir(&self) -> PathBuf {
+        self.dir.path().join("server")
+    }
+
     /// Starts, or starts again, the agent on the same data.
     ///
     /// # Errors
