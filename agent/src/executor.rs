@@ -18,6 +18,7 @@ mod worker;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use pasamanos_faults::{crash_point, planted};
 use pasamanos_proto::model::{
     Action, CommandName, CommandOrder, CommandReport, CommandState, Reason, RobotId,
 };
@@ -30,7 +31,6 @@ use self::job::{Job, Ticket};
 use self::verdict::Verdict;
 use self::worker::{Message, Worker};
 use crate::clock::Clock;
-use crate::crash::crash_point;
 use crate::farm::Farm;
 use crate::gate::Gate;
 use crate::journal::{Entry, Journal};
@@ -120,6 +120,7 @@ impl Executor {
         );
         match self.context.journal.lookup(&name).await {
             Ok(None) => {}
+            Ok(Some(_)) if planted!("agent-dedupe-in-memory") => {}
             Ok(Some(entry)) => return self.answer(&entry, &order),
             Err(e) => {
                 tracing::error!(command = %name, error = %e, "not taken: the journal cannot be asked");

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use pasamanos_faults::planted;
 use tokio::sync::{Mutex, MutexGuard, watch};
 
 use crate::clock::Clock;
@@ -63,7 +64,7 @@ impl Gate {
     /// Enters to journal a command of that session; `None` if it is over, or looks so after a sleep.
     pub(crate) async fn enter(&self, epoch: i64) -> Option<Entered<'_>> {
         let guard = self.current.lock().await;
-        let current = *self.epoch.borrow() == Some(epoch);
+        let current = *self.epoch.borrow() == Some(epoch) || planted!("agent-old-session-runs");
         (current && !self.stale()).then(|| Entered(guard))
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use pasamanos_faults::planted;
 use pasamanos_proto::PROTOCOL_VERSION;
 use pasamanos_proto::model::{
     AgentName, CommandState, FeederId, Hello, Inventory, InventoryFeeder, InventoryRobot,
@@ -62,6 +63,7 @@ pub(crate) async fn build(
     for entry in unacked.entries {
         orders.push(entry.order.clone());
         commands.push(match entry.report {
+            Some(_) if planted!("agent-outcome-told-once") => continue,
             Some(report) => report,
             None => progress(&entry.order, CommandState::Executing, entry.epoch),
         });

@@ -13,7 +13,6 @@ pub mod telemetry;
 
 mod backoff;
 mod calendar;
-mod crash;
 mod executor;
 mod farm;
 mod gate;

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pasamanos_faults::crash_point;
 use pasamanos_proto::model::{AgentName, AuditAnchor, Reason, RobotId, duration_ms};
 use pasamanos_proto::pb::{self, connect_request, connect_response};
 use tokio::sync::mpsc;
@@ -18,7 +19,6 @@ use tokio_util::sync::CancellationToken;
 
 use self::run::Running;
 use crate::calendar::Calendar;
-use crate::crash::crash_point;
 use crate::executor::{Context, Executor};
 use crate::farm::Farm;
 use crate::hello;

@@ -9,7 +9,6 @@ pub mod bus;
 pub mod clock;
 pub mod config;
 pub mod control;
-mod crash;
 pub mod domain;
 pub mod grpc;
 pub mod lease;

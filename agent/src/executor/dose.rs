@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use pasamanos_faults::{crash_point, planted};
 use pasamanos_proto::model::{CommandState, Reason};
 use tokio::time::sleep;
 
@@ -11,7 +12,6 @@ use super::ready::{self, Scene};
 use super::scalar;
 use super::slot::{Drive, Settled, token};
 use super::verdict::Verdict;
-use crate::crash::crash_point;
 use crate::driver::{DriverError, RobotSnapshot, Slot, SlotBlock, SlotOp};
 use crate::farm::RobotCell;
 use crate::journal::SlotUse;
@@ -101,6 +101,9 @@ async fn begin(job: &mut Job, portion_mg: i32, settling: bool) -> Result<Doubt, 
     let block = block(job, &ready, feeder.outlet, amount_mg)?;
     let mine = SlotUse { epoch: block.epoch, sequence: block.sequence, token: block.token };
     let (order, epoch) = (job.order.clone(), job.epoch);
+    if planted!("agent-intent-after-write") {
+        let _too_early = job.cell.submit(&block).await;
+    }
     job.begin(|state, now, changes| {
         state.begin_dose(&order, epoch, amount_mg, Some(mine), now, changes);
     })

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use pasamanos_faults::crash_point;
 use pasamanos_proto::model::{CommandReport, Reason};
 use pasamanos_proto::pb::{self, HoldSource};
 use tokio::time::sleep;
@@ -10,7 +11,6 @@ use tokio::time::sleep;
 use super::job::{Job, NotBegun};
 use super::verdict::Verdict;
 use super::worker::Overtaken;
-use crate::crash::crash_point;
 use crate::driver::RobotSnapshot;
 use crate::farm::RobotCell;
 use crate::journal::Change;

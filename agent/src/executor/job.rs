@@ -3,13 +3,13 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use pasamanos_faults::{crash_point, planted};
 use pasamanos_proto::model::{CommandName, CommandOrder, CommandReport, CommandState, FeederId};
 use tokio::time::sleep;
 
 use super::verdict::Verdict;
 use super::{Context, InFlight, progress};
 use crate::calendar::Moment;
-use crate::crash::crash_point;
 use crate::farm::{Control, RobotCell};
 use crate::journal::{Change, Entry};
 use crate::ledger::{Book, State};
@@ -115,6 +115,13 @@ impl Job {
 
     /// Whether the last instant at which it may start has passed; on another boot it has.
     pub(crate) fn expired(&self) -> bool {
+        if planted!("agent-start-limit-ignored") {
+            return false;
+        }
+        if planted!("agent-start-limit-by-wall-clock") {
+            let ahead_ms = self.context.clock.wall_ms() - self.context.clock.monotonic_ms();
+            return self.now_ms() + ahead_ms % 86_400_000 >= self.order.start_before_ms;
+        }
         self.order.boot_id != self.context.clock.boot_id()
             || self.now_ms() >= self.order.start_before_ms
     }
@@ -122,6 +129,7 @@ impl Job {
     /// Whether a later hold overtook it.
     pub(crate) fn overtaken(&self) -> bool {
         self.control().is_some_and(|c| c.overtaken(self.order.number))
+            && !planted!("agent-hold-waits")
     }
 
     /// How it must end if it must not begin now.
@@ -209,6 +217,9 @@ impl Job {
     ) {
         let report = verdict.report(&self.order, self.epoch);
         self.log(&report);
+        if planted!("agent-outcome-before-journal") {
+            self.context.outbox.push(report.clone());
+        }
         loop {
             let journaled = self
                 .cell

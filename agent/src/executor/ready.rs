@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use pasamanos_faults::planted;
 use pasamanos_proto::model::{
     FeedNowCapability, FeederConfig, Limits, Mode, ObservedConfig, Reason,
 };
@@ -78,7 +79,9 @@ pub(crate) fn refusals(s: &Scene<'_>, amount_mg: i64) -> Vec<Refusal> {
     if s.link != LinkState::Up {
         found.push(Refusal::bare(Reason::PlcUnreachable).with("robot", &feeder.robot));
     }
-    if let Some(open) = &s.state.open_dose {
+    if let Some(open) = &s.state.open_dose
+        && !planted!("agent-doubt-unlocks")
+    {
         found.push(
             Refusal::bare(Reason::DoseUnsettled)
                 .with("robot", &feeder.robot)

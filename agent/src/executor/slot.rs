@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
+use pasamanos_faults::{crash_point, planted};
 use pasamanos_proto::model::{FeederId, Reason};
 use tokio::time::sleep;
 
 use super::job::Job;
 use super::verdict::Verdict;
-use crate::crash::crash_point;
 use crate::driver::{
     DriverError, RobotSnapshot, Slot, SlotBlock, SlotOp, SlotResult, SlotState, slot_reason,
 };
@@ -63,10 +63,14 @@ pub(super) fn judge(slot: &Slot, mine: &SlotUse) -> Judged {
         return Judged::Lost;
     }
     match slot.last_sequence.wrapping_sub(mine.sequence) {
-        0 if slot.last_op == SlotOp::Dose && slot.last_token == mine.token => match slot.state {
-            SlotState::Started | SlotState::Idle => Judged::Running,
-            state => Judged::Ended { state, reason: slot.reason, mg: slot.dispensed_mg },
-        },
+        0 if slot.last_op == SlotOp::Dose
+            && (slot.last_token == mine.token || planted!("agent-token-ignored")) =>
+        {
+            match slot.state {
+                SlotState::Started | SlotState::Idle => Judged::Running,
+                state => Judged::Ended { state, reason: slot.reason, mg: slot.dispensed_mg },
+            }
+        }
         0 => Judged::NotRun,
         u32::MAX => Judged::Waiting,
         passed if passed <= u32::MAX / 2 => Judged::Passed,
@@ -128,7 +132,7 @@ impl Drive {
         Self {
             start_before_ms: job.now_ms(),
             sent: true,
-            op: SlotOp::Nop,
+            op: if planted!("agent-open-dose-repeated") { SlotOp::Dose } else { SlotOp::Nop },
             ..Self::new(job, mine, block, 0)
         }
     }
@@ -189,7 +193,15 @@ impl Drive {
             return Some(Settled { unused: true, ..Settled::nothing(verdict) });
         }
         self.written_ms = Some(now);
-        match job.cell.submit(&SlotBlock { op: self.op, ..self.block }).await {
+        let submitted = job.cell.submit(&SlotBlock { op: self.op, ..self.block }).await;
+        if planted!("agent-dose-retried-on-timeout") && submitted.is_err() {
+            self.mine.sequence = self.mine.sequence.wrapping_add(1);
+            self.block.sequence = self.mine.sequence;
+        }
+        match submitted {
+            Err(DriverError::Ambiguous(_)) if planted!("agent-timeout-is-refusal") => {
+                Some(Settled::nothing(Verdict::rejected(Reason::PlcRefused)))
+            }
             Ok(()) | Err(DriverError::Ambiguous(_) | DriverError::BadData(_)) => {
                 self.sent = true;
                 crash_point!("agent.dose.submitted");

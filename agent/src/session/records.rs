@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pasamanos_faults::planted;
 use pasamanos_proto::model::MAX_RECORDS;
 use pasamanos_proto::pb;
 use tokio::time::Instant;
@@ -40,6 +41,9 @@ impl Shipping {
             return Ok(None);
         };
         self.outstanding = Some((last.sequence, Instant::now()));
+        if planted!("agent-records-forgotten-when-sent") {
+            journal.records_acked(last.sequence).await;
+        }
         Ok(Some(pb::Records { incarnation: journal.incarnation().into(), records }))
     }
 

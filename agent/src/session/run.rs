@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use pasamanos_faults::crash_point;
 use pasamanos_proto::model::{
     BodyHash, CommandName, CommandOrder, CommandReport, CommandState, Invalid, Reason, RobotId,
     duration_from_ms, duration_ms,
@@ -14,7 +15,6 @@ use tokio_stream::StreamExt as _;
 
 use super::records::Shipping;
 use super::{End, Shared, Terms, stamp};
-use crate::crash::crash_point;
 use crate::status::{Reported, reports};
 use crate::transport::Inbound;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
+use pasamanos_faults::crash_point;
 use pasamanos_proto::PROTOCOL_VERSION;
 use pasamanos_proto::model::{
     AgentFrame, AgentFrameBody, AgentName, Hello, Invalid, Reason, duration_from_ms,
@@ -19,7 +20,6 @@ use super::outcomes::Progress;
 use super::registry::{Opening, ToSession};
 use super::session_io::Session;
 use super::{Control, short_id};
-use crate::crash::crash_point;
 use crate::domain::liveness::Heard;
 use crate::domain::ports::{
     Holder, OpenError, OpenSession, SessionOpened, StoreError, StoredCommand,

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
+use pasamanos_faults::crash_point;
 use pasamanos_proto::model::{AgentName, AuditAnchor, CommandName, Hello, Reason};
 use pasamanos_proto::pb::{self, connect_response::Frame};
 use tokio::sync::mpsc;
@@ -24,7 +25,6 @@ use super::Control;
 use super::registry::ToSession;
 use super::session::{SessionEnd, SessionError};
 use crate::bus::Doorbell;
-use crate::crash::crash_point;
 use crate::domain::ports::{
     Holder, Ingest, IngestError, Ingested, LeaseError, Renewal, SessionOpened,
 };

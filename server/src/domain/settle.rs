@@ -1,6 +1,7 @@
 //! What a hello settles: the end of every command of older epochs, decided from what the journal
 //! lists and from whether the journal is whole.
 
+use pasamanos_faults::planted;
 use pasamanos_proto::model::{CommandReport, CommandState, Hello, Reason, RobotId};
 
 use super::command::{Transition, transition};
@@ -27,6 +28,9 @@ pub const MAX_EPOCH_JUMP: i64 = 1_000_000;
 /// The epoch of a new session, or `None` if the journal's is implausible.
 #[must_use]
 pub fn next_epoch(known: Known, hello: &Hello) -> Option<i64> {
+    if planted!("server-epoch-from-database-only") {
+        return known.epoch.checked_add(1);
+    }
     let journal = hello.journal.last_epoch;
     (journal.saturating_sub(known.epoch) <= MAX_EPOCH_JUMP)
         .then(|| known.epoch.max(journal).checked_add(1))
@@ -118,6 +122,9 @@ pub fn at_hello(known: Known, hello: &Hello, command: &StoredCommand) -> Settlem
     // the journal does not hold stays marked, however whole it looks at the next. An agent that keeps
     // no anchor may have forgotten what this database never heard.
     let of_this_journal = command.epoch >= known.incarnation_since;
+    if planted!("server-absence-is-proof") && open {
+        return Settlement::Unlisted(CommandState::Expired, Reason::Unspecified);
+    }
     if database_restored(known, hello)
         || hello.journal.anchor.is_none()
         || !journal_reaches(known, hello)

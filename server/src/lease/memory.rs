@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use pasamanos_faults::planted;
 use pasamanos_proto::model::AgentName;
 use tokio::time::Instant;
 
@@ -73,7 +74,7 @@ impl Leases for MemoryLeases {
     async fn release(&self, agent: &AgentName, holder: &Holder) -> Result<(), LeaseError> {
         let (mut leases, now) = (self.lock(), Instant::now());
         let there = leases.get(agent).and_then(|l| l.alive(now));
-        if may_renew(there, holder) == Renewal::Held {
+        if may_renew(there, holder) == Renewal::Held || planted!("server-lease-deleted-unseen") {
             leases.remove(agent);
         }
         Ok(())

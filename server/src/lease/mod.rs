@@ -5,6 +5,8 @@
 mod memory;
 mod redis;
 
+use pasamanos_faults::planted;
+
 pub use memory::MemoryLeases;
 pub use redis::RedisLeases;
 
@@ -23,6 +25,7 @@ fn may_acquire(there: Option<&Holder>, new: &Holder) -> Renewal {
 /// own is lost, and it may acquire.
 fn may_renew(there: Option<&Holder>, own: &Holder) -> Renewal {
     match there {
+        _ if planted!("server-lease-renewed-unseen") => Renewal::Held,
         Some(h) if h.epoch == own.epoch && h.session == own.session => Renewal::Held,
         Some(h) if h.epoch >= own.epoch => Renewal::Fenced,
         _ => Renewal::Lost,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pasamanos_faults::planted;
 use pasamanos_proto::model::{FeederConfig, ObservedConfig};
 use tokio::time::sleep;
 
@@ -63,7 +64,7 @@ pub(super) async fn whole(
         sleep(Duration::from_millis(pause)).await;
         pause = (pause * 2).min(250);
     }
-    if dwell.is_zero() {
+    if dwell.is_zero() || planted!("agent-no-second-look") {
         return Shown::New(new);
     }
     again(job, old, new, dwell).await

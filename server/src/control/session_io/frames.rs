@@ -1,5 +1,6 @@
 //! Frames from the agent: what each means, and when it counts as heard.
 
+use pasamanos_faults::planted;
 use pasamanos_proto::model::{
     AgentFrame, AgentFrameBody, CommandName, CommandReport, CommandState, Invalid, ObservedConfig,
     Reason,
@@ -41,6 +42,12 @@ impl Session {
             AgentFrameBody::Status(report) => self.status(report, heard_ms)?,
             AgentFrameBody::Command(report) => self.command(*report)?,
             AgentFrameBody::Records(batch) => {
+                if planted!("server-records-ack-before-commit") {
+                    self.send(Frame::RecordsAck(pb::RecordsAck {
+                        incarnation: batch.incarnation.clone(),
+                        through_sequence: batch.records.last().map_or(0, |r| r.sequence),
+                    }));
+                }
                 if !self.records_queued {
                     self.records_queued = true;
                     self.keep(Ingest::Records(batch))?;
@@ -80,6 +87,14 @@ impl Session {
 
     fn command(&mut self, report: CommandReport) -> Result<(), SessionError> {
         if report.state.is_terminal() {
+            if planted!("server-ack-before-commit") {
+                self.send(Frame::CommandAck(pb::CommandAck {
+                    command: report.command.to_string(),
+                    state: pb::CommandState::from(report.state).into(),
+                    resolution: None,
+                    anchor: None,
+                }));
+            }
             return self.keep(Ingest::Outcome(Box::new(report)));
         }
         let known = self.open.get(&report.command).is_some_and(|o| o.body_hash == report.body_hash);

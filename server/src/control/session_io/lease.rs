@@ -1,12 +1,12 @@
 //! The lease of an open session: any frame renews it; one renewal at a time.
 
+use pasamanos_faults::crash_point;
 use pasamanos_proto::model::{AgentName, Reason};
 use pasamanos_proto::pb::PresenceState;
 
 use super::super::Control;
 use super::super::session::SessionEnd;
 use super::Session;
-use crate::crash::crash_point;
 use crate::domain::ports::{Holder, LeaseError, Renewal};
 
 impl Session {

@@ -1,12 +1,12 @@
 //! Commands to the agent: sent in the order of acceptance, and in doubt when no outcome comes in time.
 
+use pasamanos_faults::crash_point;
 use pasamanos_proto::model::{BodyHash, CommandOrder, CommandState, Invalid, Reason, note};
 use pasamanos_proto::pb::connect_response::Frame;
 
 use super::super::outcomes::Progress;
 use super::super::session::SessionError;
 use super::Session;
-use crate::crash::crash_point;
 use crate::domain::command::outcome_grace_ms;
 use crate::domain::ports::StoredCommand;
 

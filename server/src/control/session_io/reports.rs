@@ -1,13 +1,13 @@
 //! What must last of an agent's reports: queued in its order, stored in batches, acknowledged and
 //! shown only after the commit.
 
+use pasamanos_faults::crash_point;
 use pasamanos_proto::model::Reason;
 use pasamanos_proto::pb::{self, connect_response::Frame};
 
 use super::super::outcomes::Progress;
 use super::super::session::SessionError;
 use super::Session;
-use crate::crash::crash_point;
 use crate::domain::ports::{Ingest, IngestError, Ingested};
 
 /// Reports kept while the database is away; an agent has far fewer open commands.

@@ -1,6 +1,7 @@
 //! What an agent reports in its session: outcomes, configs, records. Fenced by the epoch.
 
 use async_trait::async_trait;
+use pasamanos_faults::planted;
 use pasamanos_proto::model::{AgentName, CommandName, CommandReport, FeederId, ObservedConfig};
 use pasamanos_proto::pb::ConfigAuthor;
 use sqlx::Row as _;
@@ -62,7 +63,11 @@ impl Reports {
         .fetch_optional(tx.conn())
         .await?;
         let epoch: Option<i64> = row.map(|row| row.try_get("epoch")).transpose()?;
-        if epoch == Some(self.epoch) { Ok(()) } else { Err(IngestError::Fenced) }
+        if epoch == Some(self.epoch) || planted!("server-outcome-unfenced") {
+            Ok(())
+        } else {
+            Err(IngestError::Fenced)
+        }
     }
 
     async fn outcome(
@@ -79,7 +84,7 @@ impl Reports {
             self.fence(tx).await?;
             return refused("no such command of this agent");
         };
-        if epoch != self.epoch {
+        if epoch != self.epoch && !planted!("server-outcome-unfenced") {
             return Err(IngestError::Fenced);
         }
         if report.body_hash != command.action.body_hash(&command.feeder) {

@@ -1,5 +1,6 @@
 //! Dose and alarm records: each exactly once, in order, by (agent, incarnation, sequence).
 
+use pasamanos_faults::planted;
 use pasamanos_proto::model::{
     AgentName, CommandName, FarmId, FeederId, Hello, RecordBatch, RobotId, StoredRecord, TankId,
 };
@@ -20,15 +21,18 @@ pub async fn through(
     agent: &AgentName,
     incarnation: &str,
 ) -> Result<i64, StoreError> {
-    let row = sqlx::query(
+    let sql = if planted!("server-incarnation-ignored") {
+        "SELECT MAX(sequence) AS through FROM records WHERE farm = $1 AND agent = $2 AND $3 <> ''"
+    } else {
         "SELECT MAX(sequence) AS through FROM records
-         WHERE farm = $1 AND agent = $2 AND incarnation = $3",
-    )
-    .bind(agent.farm.to_string())
-    .bind(agent.agent.to_string())
-    .bind(incarnation.to_owned())
-    .fetch_one(conn)
-    .await?;
+         WHERE farm = $1 AND agent = $2 AND incarnation = $3"
+    };
+    let row = sqlx::query(sql)
+        .bind(agent.farm.to_string())
+        .bind(agent.agent.to_string())
+        .bind(incarnation.to_owned())
+        .fetch_one(conn)
+        .await?;
     Ok(row.try_get::<Option<i64>, _>("through")?.unwrap_or(0))
 }
 

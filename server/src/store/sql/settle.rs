@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use pasamanos_faults::planted;
 use pasamanos_proto::model::{ActionKind, Basis, CommandReport, CommandState, Reason, Verdict};
 use pasamanos_proto::pb::ConfigAuthor;
 use serde_json::json;
@@ -133,7 +134,11 @@ pub async fn doubt(
     if command.state.is_terminal() {
         return Ok(None);
     }
-    settle(tx, &mut command, Outcome::concluded(CommandState::Uncertain, reason), now_ms).await?;
+    let mut end = CommandState::Uncertain;
+    if planted!("server-silence-is-rejected") {
+        end = CommandState::Rejected;
+    }
+    settle(tx, &mut command, Outcome::concluded(end, reason), now_ms).await?;
     Ok(Some(command))
 }
 
