@@ -12,7 +12,8 @@ P4  an UNCERTAIN that became applied or expired did so truthfully. (P2 and P3, t
 
 Bounds, each at most and not all on one farm (see `variants`), full / quick: 2 commands (3 on the farm of the
 history); 2 / 1 agent crashes; 1 loss of the PLC's memory; 1 / 0 power cuts or holds in the middle of a dose;
-3 / 2 sessions; 1 copy of the journal, put back once or run as a second agent; 1 settlement by a person; the
+3 / 2 sessions; 1 copy of the journal, put back once or run as a second agent, or of the server's database, made at
+any time and put back once; 1 settlement by a person; the
 PLC keeps its last 2 results. The wire has no bound: a block that was ever written may
 arrive at any later time, any number of times, in any order, or never, which holds every case of three
 messages in flight. Without the checksum a block may be torn into words of two. Not modelled: time (a PLC
@@ -124,6 +125,7 @@ def variants() -> list[Variant]:
         Variant("product: two commands with one token", Rules(collide=True), Budget(1, 1, 1, 2, 0, 0), small),
         Variant("product: an old journal is put back", Rules(), copied, one_copy),
         Variant("product: two agents from one disk", Rules(clone=True), copied, one_copy),
+        Variant("product: the database is put back", Rules(database=True), Budget(1, 0, 0, 3, 1, 0), one_copy),
         Variant("product: the history is read", replace(deep, history_checked=True), rare, rare, without=CALM),
         # Known limits: a copy taken of the farm PC's disk *while its session was open*, and used while the
         # dose of that session could still start. What would mend them is checked below; it is not in the
@@ -157,6 +159,7 @@ def weakened() -> list[Variant]:
         ("token not compared, two agents", Rules(token=False, clone=True), twins),
         ("tokens collide and two agents at once", Rules(collide=True, clone=True), twins),
         ("what any journal lacks is expired", Rules(whole=False), Budget(0, 0, 0, 2, 1, 0)),
+        ("a database is known by its session", Rules(database=True, anchored=False), Budget(0, 0, 0, 2, 1, 0)),
     ]
     return [Variant(f"weakened: {name}", rules, left, left, holds=False) for name, rules, left in cases]
 

@@ -20,9 +20,12 @@ def steps(w: World, rules: Rules) -> Steps:
     """All of them."""
     yield from plc(w, rules)
     yield from accept(w)
+    if rules.database:
+        yield from database(w)
     for i, agent in enumerate(w.agents):
         yield from session(w, i, agent, rules)
-        yield from copies(w, i, agent, rules)
+        if not rules.database:
+            yield from copies(w, i, agent, rules)
         match agent.task:
             case ():
                 yield from take(w, i, agent)
@@ -86,7 +89,8 @@ def scan(w: World, block: Block, how: tuple, rules: Rules) -> Steps:
 
 def accept(w: World) -> Steps:
     """The next command is accepted under the current session, if no older one is in doubt."""
-    d = next((d for d, o in enumerate(w.orders) if o.word == NEW), None)
+    # Who was told that it never ran has an answer, and does not ask again after a database was put back.
+    d = next((d for d, o in enumerate(w.orders) if o.word == NEW and not w.said[d] & SAID_NOT_RUN), None)
     holder = next((a for a in w.agents if a.session == w.session and a.session), None)
     for e, o in enumerate(w.orders):
         if o.word in (ACCEPTED, MARKED) and not o.settled and w.left.people:
@@ -98,6 +102,29 @@ def accept(w: World) -> Steps:
     if all(o.word in (EXPIRED, TOLD) or o.settled for o in w.orders[:d]):
         order = Order(ACCEPTED, w.session, holder.process, False)
         yield ("server accepts", d, "session", w.session), w._replace(orders=put(w.orders, d, order))
+
+
+def database(w: World) -> Steps:
+    """The database is copied beside the running server; later it is put back, and every session ends."""
+    if w.left.copies:
+        left = w.left._replace(copies=w.left.copies - 1)
+        yield ("a BACKUP of the database",), w._replace(saved=(w.session, w.orders, w.chain), left=left)
+    if w.saved:
+        session, orders, chain = w.saved
+        agents = tuple(a._replace(session=0, task=() if a.task[:1] == ("read",) else a.task) for a in w.agents)
+        back = w._replace(session=session, orders=orders, chain=chain, saved=None, agents=agents)
+        yield ("the database is PUT BACK",), back
+
+
+def acknowledged(w: World, i: int, d: int) -> World:
+    """The server committed what the agent told; the agent keeps where, and lists it no more."""
+    a = w.agents[i]
+    entry = a.journal.entries[d]
+    assert entry
+    chain = (*w.chain, (d, entry.word))
+    entries = put(a.journal.entries, d, entry._replace(acked=True))
+    journal = a.journal._replace(entries=entries, anchor=chain)
+    return w._replace(chain=chain, agents=put(w.agents, i, a._replace(journal=journal)))
 
 
 def session(w: World, i: int, a: Agent, rules: Rules) -> Steps:
@@ -114,8 +141,10 @@ def session(w: World, i: int, a: Agent, rules: Rules) -> Steps:
             if entry.word not in (OPEN, SETTLED):
                 word = MARKED if entry.word == UNCERTAIN else TOLD
                 if word != order.word:
-                    told = put(w.orders, d, order._replace(word=word))
-                    yield ("agent", i, "tells", d, entry.word), w._replace(orders=told)
+                    told = w._replace(orders=put(w.orders, d, order._replace(word=word)))
+                    if rules.database:
+                        told = acknowledged(told, i, d)
+                    yield ("agent", i, "tells", d, entry.word), told
             if entry.word in UNSETTLED and order.settled:
                 yield ("agent", i, "hears that", d, "is settled"), says(w, i, a, d, SETTLED, a.task)
     if w.left.crashes and (a.task or a.session):
@@ -126,11 +155,13 @@ def session(w: World, i: int, a: Agent, rules: Rules) -> Steps:
 def hello(w: World, i: int, a: Agent, readable: bool, rules: Rules, left: Budget) -> World:
     """Ends the agent's session, settles what older ones left, and journals the new one."""
     journal = observed(a.journal, w) if readable else a.journal
-    reaches = journal.session >= max(o.session for o in w.orders)
+    restored = journal.session > w.session or (rules.anchored and w.chain[: len(journal.anchor)] != journal.anchor)
+    reaches = journal.session >= max(o.session for o in w.orders) and not restored
     agrees = journal_slot(journal, w) == (w.epoch, w.last)
     orders = []
-    for order, entry in zip(w.orders, journal.entries, strict=True):
+    for order, known in zip(w.orders, journal.entries, strict=True):
         word = order.word
+        entry = known if known and not known.acked else None
         if word == ACCEPTED and entry is None:
             stranger = rules.same_process and order.process != a.process
             if rules.whole and (not reaches or stranger or (readable and not agrees)):
@@ -139,13 +170,21 @@ def hello(w: World, i: int, a: Agent, readable: bool, rules: Rules, left: Budget
                 word = EXPIRED
         elif word in (ACCEPTED, MARKED) and entry and entry.word in (APPLIED, PARTIAL, NOT_RUN):
             word = TOLD
+        elif word == NEW and entry:
+            word = TOLD if entry.word in (APPLIED, PARTIAL, NOT_RUN) else MARKED
         orders.append(order._replace(word=word))
     said = tuple(s | SAID_NOT_RUN if o.word == EXPIRED else s for s, o in zip(w.said, orders, strict=True))
     new = max(w.session, journal.session) + 1
     task = a.task if a.task and a.task[0] != "read" else ()
-    agent = Agent(a.process, new, task, journal._replace(session=new))
-    agents = put(w.agents, i, agent)
-    return w._replace(session=new, orders=tuple(orders), said=said, agents=agents, left=left)
+    journal, chain = journal._replace(session=new), w.chain
+    if rules.database:
+        # Listed and known, or to be told again to a database that was put back.
+        chain = (*chain, ("hello", new))
+        ended = {APPLIED, PARTIAL, NOT_RUN}
+        entries = tuple(e and e._replace(acked=not restored and (e.acked or e.word in ended)) for e in journal.entries)
+        journal = journal._replace(entries=entries, anchor=chain)
+    agents = put(w.agents, i, Agent(a.process, new, task, journal))
+    return w._replace(session=new, orders=tuple(orders), said=said, agents=agents, left=left, chain=chain)
 
 
 # An agent
@@ -196,7 +235,7 @@ def says(w: World, i: int, a: Agent, d: int, word: str, task: tuple) -> World:
     """The agent journals a word on a command."""
     entry = a.journal.entries[d]
     assert entry
-    journal = a.journal._replace(entries=put(a.journal.entries, d, entry._replace(word=word)))
+    journal = a.journal._replace(entries=put(a.journal.entries, d, entry._replace(word=word, acked=False)))
     claim = {APPLIED: SAID_APPLIED, NOT_RUN: SAID_NOT_RUN}.get(word, 0)
     said = put(w.said, d, w.said[d] | claim) if claim else w.said
     return w._replace(said=said, agents=put(w.agents, i, a._replace(task=task, journal=journal)))

@@ -46,6 +46,7 @@ class Entry(NamedTuple):
     epoch: int
     sequence: int
     word: str
+    acked: bool = False  # the server has this word: no hello lists it any more (`Rules.database`)
 
 
 class Journal(NamedTuple):
@@ -55,6 +56,7 @@ class Journal(NamedTuple):
     slot: tuple[int, int]
     plc_epoch: int
     entries: tuple[Entry | None, ...]
+    anchor: tuple = ()  # the place in the server's chain that it was told last
 
 
 class Agent(NamedTuple):
@@ -102,6 +104,8 @@ class World(NamedTuple):
     agents: tuple[Agent, ...]
     copy: Journal | None
     left: Budget
+    chain: tuple = ()  # what the server committed
+    saved: tuple | None = None  # a copy of its database: session, orders, chain
 
     @property
     def last(self) -> int:
@@ -124,10 +128,12 @@ class Rules:
     resumes: bool = False  # True: the PLC goes on with a dose after a power loss
     whole: bool = True  # False: what any journal does not list is EXPIRED
     same_process: bool = False  # True: and only if it is the process that was sent the command
+    anchored: bool = True  # False: that a database was put back is known by its session alone
     history_checked: bool = False  # True: the history counts only if the epoch is still the same after it
     # What the farm is like.
     collide: bool = False
     clone: bool = False  # the copy becomes a second agent; else an old journal that is put back
+    database: bool = False  # the copy is of the server's database, at any time, and is put back
     live: bool = False  # the copy may be taken while a session is open; else only of a stopped agent
     history: int = 2
     commands: int = 2
