@@ -191,6 +191,13 @@ mod tests {
     }
 
     #[test]
+    fn p7_a_start_limit_beyond_30_s_is_refused() {
+        assert!(parse(&["--start-limit", "30s"]).validate().is_ok());
+        let e = parse(&["--start-limit", "30001ms"]).validate();
+        assert!(e.is_err_and(|e| e.to_string().contains("PASAMANOS_START_LIMIT")));
+    }
+
+    #[test]
     fn a_duration_needs_its_unit() {
         assert_eq!(duration("800ms"), Ok(Duration::from_millis(800)));
         assert!(duration("25").is_err_and(|e| e.contains("unit")));

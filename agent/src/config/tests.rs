@@ -207,3 +207,22 @@ fn a_later_entry_overrides_one_of_a_range_once() {
     let shown = read(&format!("{base}{over}{over}")).unwrap_err().to_string();
     assert!(shown.contains("stands twice"), "{shown}");
 }
+
+/// RULES 6.8: a desktop program that owns the config would write its own values back.
+#[test]
+fn a_config_that_the_desktop_program_owns_is_read_only() {
+    let access = |owner: &str, profile: &str| {
+        let text = format!(
+            "{HEAD}{PLC}access = \"read_write\"\n{ROBOT}config_owner = \"{owner}\"\n\
+             [[feeder]]\nid = \"feeder-1\"\nrobot = \"robot-1\"\ntank = \"tank-1\"\n{profile}\n"
+        );
+        let config = read(&text).unwrap();
+        describe::feeders(&config.plcs[0])[0].capabilities.field(ConfigField::Portion).access
+    };
+    let scalar = "profile = \"scalar\"\n[feeder.tags]\n\
+                  portion = { node = \"x\", type = \"double\", unit = \"g\" }";
+    for profile in ["profile = \"block\"", scalar] {
+        assert_eq!(access("plc", profile), FieldAccess::Writable, "{profile}");
+        assert_eq!(access("desktop", profile), FieldAccess::ReadOnly, "{profile}");
+    }
+}

@@ -385,6 +385,16 @@ impl ScriptedPlc {
         Self { feeders: Arc::new(feeders.collect()), ..self }
     }
 
+    /// Without a hold that can be reached.
+    pub(crate) fn without_hold(self) -> Self {
+        let feeders = self.feeders.iter().cloned().map(|f| {
+            let fields = ConfigField::ALL.map(|c| (c, f.capabilities.field(c)));
+            let capabilities = Capabilities::new(f.capabilities.feed_now, false, fields);
+            FeederDescription { capabilities, ..f }
+        });
+        Self { feeders: Arc::new(feeders.collect()), ..self }
+    }
+
     /// With another rolling 24 h limit.
     pub(crate) fn with_envelope(self, mg: i64) -> Self {
         let feeders = self.feeders.iter().cloned();

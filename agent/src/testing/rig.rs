@@ -124,6 +124,16 @@ impl Rig {
         self.journal.as_ref().unwrap().set_broken(broken);
     }
 
+    /// Writes what the journal was left to write.
+    pub(crate) async fn tidy(&self) {
+        self.journal.as_ref().unwrap().unacked().await.unwrap();
+    }
+
+    /// Whether the journal knows the command.
+    pub(crate) async fn knows(&self, name: &CommandName) -> bool {
+        self.journal.as_ref().unwrap().lookup(name).await.unwrap().is_some()
+    }
+
     /// As SIGTERM.
     pub(crate) fn stop(&self) {
         self.running.as_ref().unwrap().1.cancel();

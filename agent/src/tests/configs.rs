@@ -201,3 +201,48 @@ async fn p6_a_late_write_that_displaces_a_newer_config_is_undone_once() {
     peer.play(Duration::from_secs(5)).await;
     assert!(peer.alarms().contains(&"CHANGED_AT_FARM".to_owned()));
 }
+
+/// RULES 6.4: tags are not changed one by one under a running motor.
+#[tokio::test(start_paused = true)]
+async fn several_tags_wait_for_a_meal_and_no_longer_than_the_start_limit() {
+    let mut rig = scalar().await;
+    let mut peer = rig.open().await;
+    let both = FeederConfig { portion_mg: Some(1_200), interval_s: Some(1_800), ..config() };
+    let meal = |rig: &Rig, seconds| {
+        let end = tokio::time::Instant::now() + Duration::from_secs(seconds);
+        rig.plc.plc().feeder(FEEDER).meal_until = Some(end);
+    };
+    meal(&rig, 60);
+    let busy = rig.update(&config(), both.clone());
+    peer.order(&busy).await;
+    let end = peer.outcome(&busy.command).await;
+    assert_eq!((end.state, end.reason), (CommandState::Rejected, Reason::BusyDosing));
+    peer.play(Duration::from_secs(60)).await;
+    assert_eq!(rig.plc.plc().portions_set, [0; 0], "nothing was written, then or later");
+    assert!(!rig.plc.plc().feeder(FEEDER).held);
+    // A meal that ends in time is waited for.
+    meal(&rig, 5);
+    let waits = rig.update(&config(), both);
+    peer.order(&waits).await;
+    peer.play(Duration::from_secs(4)).await;
+    assert_eq!(rig.plc.plc().portions_set, [0; 0], "the motor runs");
+    assert_eq!(peer.outcome(&waits.command).await.state, CommandState::Applied);
+}
+
+/// RULES 6.4: without a hold the farm might feed by a mixture.
+#[tokio::test(start_paused = true)]
+async fn a_plc_without_a_hold_takes_one_changed_tag_and_no_two() {
+    let plc = ScriptedPlc::new(&[(FEEDER, config()), (OTHER, config())]).without_hold();
+    let mut rig = Rig::on(plc.with(Profile::Scalar, Duration::from_secs(1), true)).await;
+    let mut peer = rig.open().await;
+    let both = FeederConfig { portion_mg: Some(1_200), interval_s: Some(1_800), ..config() };
+    let two = rig.update(&config(), both);
+    peer.order(&two).await;
+    let end = peer.outcome(&two.command).await;
+    assert_eq!((end.state, end.reason), (CommandState::Rejected, Reason::NotOffered));
+    assert_eq!(end.metadata["capability"], "hold");
+    assert_eq!(rig.plc.plc().portions_set, [0; 0]);
+    let one = rig.portion(1_200);
+    peer.order(&one).await;
+    assert_eq!(peer.outcome(&one.command).await.state, CommandState::Applied);
+}

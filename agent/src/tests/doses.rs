@@ -342,3 +342,16 @@ async fn p3_a_slot_that_was_never_consumed_is_spent_before_the_next_dose() {
     assert_eq!(plc.ran.len(), 1);
     assert!(!peer.alarms().contains(&"PLC_MEMORY_LOST".to_owned()));
 }
+
+/// RULES 4.1: a start limit of another boot counts from another zero.
+#[tokio::test(start_paused = true)]
+async fn p7_a_start_limit_of_another_boot_has_passed() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    let mut order = rig.feed(1_000);
+    order.boot_id = "another".into();
+    peer.order(&order).await;
+    assert_eq!(peer.outcome(&order.command).await.state, CommandState::Expired);
+    peer.play(Duration::from_secs(30)).await;
+    assert!(rig.plc.plc().arrived.is_empty() && rig.plc.plc().ran.is_empty());
+}

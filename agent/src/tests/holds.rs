@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use pasamanos_proto::model::{Action, CommandState, Reason};
+use pasamanos_proto::model::{Action, CommandState, FeederConfig, Reason};
 use pasamanos_proto::pb;
 
-use crate::testing::{FEEDER, Fate, Rig};
+use crate::driver::Profile;
+use crate::testing::{FEEDER, Fate, OTHER, Rig, ScriptedPlc, config};
 
 #[tokio::test(start_paused = true)]
 async fn a_hold_ends_a_running_dose_and_what_waits_behind_it() {
@@ -137,4 +138,52 @@ async fn without_a_journal_a_hold_holds_and_a_dose_is_refused() {
     let mut plc = rig.plc.plc();
     assert!(plc.feeder(FEEDER).held);
     assert!(plc.ran.is_empty());
+}
+
+/// RULES 5.5: the PLC's bit is the OR of all holds, and Resume lifts a person's only.
+#[tokio::test(start_paused = true)]
+async fn a_resume_leaves_the_bit_while_another_hold_stands() {
+    let plc = ScriptedPlc::new(&[(FEEDER, config()), (OTHER, config())]);
+    let mut rig = Rig::on(plc.with(Profile::Scalar, Duration::from_secs(1), true)).await;
+    let mut peer = rig.open().await;
+    // Half of a config was taken: the agent holds the feeder itself.
+    rig.plc.plc().take_fields = Some(1);
+    let both = FeederConfig { portion_mg: Some(1_200), interval_s: Some(1_800), ..config() };
+    let mixed = rig.update(&config(), both);
+    peer.order(&mixed).await;
+    assert_eq!(peer.outcome(&mixed.command).await.reason, Reason::ConfigMixed);
+    let hold = rig.order(FEEDER, Action::Hold);
+    peer.order(&hold).await;
+    assert_eq!(peer.outcome(&hold.command).await.state, CommandState::Applied);
+    let resume = rig.order(FEEDER, Action::Resume);
+    peer.order(&resume).await;
+    peer.outcome(&resume.command).await;
+    peer.play(Duration::from_secs(5)).await;
+    assert!(rig.plc.plc().feeder(FEEDER).held, "the mixture must not feed");
+    let status = peer.feeders[FEEDER].status.clone().unwrap();
+    let sources: Vec<_> = status.holds.iter().map(pb::Hold::source).collect();
+    assert_eq!(sources, [pb::HoldSource::ConfigMixed], "the person's is gone");
+}
+
+/// RULES 5.6.
+#[tokio::test(start_paused = true)]
+async fn a_reset_is_of_the_fault_that_was_seen_and_never_of_a_hold() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    let hold = rig.order(FEEDER, Action::Hold);
+    peer.order(&hold).await;
+    peer.outcome(&hold.command).await;
+    rig.plc.plc().faults = vec![7];
+    let other = rig.order(FEEDER, Action::ResetFault { fault_code: 9 });
+    peer.order(&other).await;
+    let end = peer.outcome(&other.command).await;
+    assert_eq!((end.state, end.reason), (CommandState::Rejected, Reason::FaultChanged));
+    assert_eq!(end.metadata["fault_code"], "7");
+    assert_eq!(rig.plc.plc().faults, [7], "it stands");
+    let seen = rig.order(FEEDER, Action::ResetFault { fault_code: 7 });
+    peer.order(&seen).await;
+    assert_eq!(peer.outcome(&seen.command).await.state, CommandState::Applied);
+    assert_eq!(rig.plc.plc().faults, [0; 0]);
+    peer.play(Duration::from_secs(3)).await;
+    assert!(rig.plc.plc().feeder(FEEDER).held);
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::BuildError;
 use crate::journal::JournalError;
-use crate::testing::Rig;
+use crate::testing::{FEEDER, Rig};
 
 #[tokio::test(start_paused = true)]
 async fn hello_comes_first_and_tells_what_there_is() {
@@ -285,4 +285,31 @@ async fn p2_what_was_acknowledged_is_told_again_to_a_database_that_was_put_back(
     let hello = rig.session().await.hello().await;
     assert_eq!(hello.commands, vec![outcome]);
     assert_eq!(hello.orders, vec![order], "and what it was");
+}
+
+/// RULES 3.7: for 30 days after its acknowledgement the journal answers for a command.
+#[tokio::test(start_paused = true)]
+async fn p3_a_command_is_known_for_30_days_after_its_acknowledgement() {
+    const DAY: Duration = Duration::from_hours(24);
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    let order = rig.feed(1_000);
+    peer.order(&order).await;
+    peer.outcome(&order.command).await;
+    peer.play(Duration::from_secs(2)).await;
+    rig.tidy().await;
+    // The agent is off and the machine is on; then something else is acknowledged, which tidies up.
+    for (days, known) in [(29, true), (2, false)] {
+        rig.kill().await;
+        drop(peer);
+        tokio::time::advance(DAY * days).await;
+        rig.start().await;
+        peer = rig.open().await;
+        let other = rig.order(FEEDER, pasamanos_proto::model::Action::Hold);
+        peer.order(&other).await;
+        peer.outcome(&other.command).await;
+        peer.play(Duration::from_secs(2)).await;
+        rig.tidy().await;
+        assert_eq!(rig.knows(&order.command).await, known, "after {days} days more");
+    }
 }

@@ -16,6 +16,7 @@ use super::Control;
 use super::farms::{Farm, FeederView, store_error};
 use super::gate::Pass;
 use super::outcomes::{Follower, Progress};
+use super::resolve::with_progress;
 use super::watch::stopping_error;
 use crate::domain::ports::{AcceptError, NewCommand, StoredCommand};
 use crate::domain::{Error, ErrorKind, config, feed};
@@ -90,7 +91,9 @@ impl Control {
             } else {
                 same_request(&known, &caller.request_hash)?;
             }
-            return self.follow(&farm, Progress::stored(known), &mut follower, due).await;
+            // A dose that runs is told as one to whoever asks again, too.
+            let progress = with_progress(&farm, known);
+            return self.follow(&farm, progress, &mut follower, due).await;
         }
 
         let view = farm.feeder(&m.target.feeder).ok_or_else(|| Error::not_found(&m.target))?;

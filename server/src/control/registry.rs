@@ -107,11 +107,18 @@ impl Registry {
     }
 
     /// Counts a frame of a session; answers when it counts as heard, `None` if another session is
-    /// current.
-    pub fn frame(&self, agent: &AgentName, epoch: i64, agent_ms: i64, now_ms: i64) -> Option<i64> {
+    /// current, or if the frame is of another start of the farm PC, whose clock counts from another
+    /// zero.
+    pub fn frame(
+        &self,
+        agent: &AgentName,
+        epoch: i64,
+        (boot_id, agent_ms): (&str, i64),
+        now_ms: i64,
+    ) -> Option<i64> {
         let mut map = self.lock();
         let entry = map.get_mut(agent).filter(|e| e.holder.epoch == epoch)?;
-        Some(entry.heard.frame(agent_ms, now_ms))
+        (entry.heard.boot_id() == boot_id).then(|| entry.heard.frame(agent_ms, now_ms))
     }
 
     /// Whether this session is the agent's current one here.
@@ -149,5 +156,54 @@ impl Registry {
     /// Every agent that has a session here, and how long ago each was heard.
     pub fn ages(&self, now_ms: i64) -> Vec<(AgentName, Duration)> {
         self.lock().iter().map(|(name, e)| (name.clone(), e.heard.age(now_ms))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Opens a session; it takes the one before over if that lives.
+    fn open(registry: &Registry, epoch: i64, now_ms: i64) -> Opening {
+        let agent: AgentName = "farms/norte/agents/agent-1".parse().expect("a name");
+        let holder =
+            Holder { epoch, session: epoch.to_string(), replica: "one".into(), counter: 0 };
+        let (to_session, _) = mpsc::channel(1);
+        registry.open(&agent, holder, Heard::new("boot-1".into(), 0, now_ms), to_session, now_ms)
+    }
+
+    fn end(registry: &Registry, epoch: i64) {
+        registry.close(&"farms/norte/agents/agent-1".parse().expect("a name"), epoch);
+    }
+
+    #[test]
+    fn three_takeovers_in_a_minute_are_two_machines() {
+        let registry = Registry::default();
+        assert_eq!(open(&registry, 1, 0), Opening::Current);
+        assert_eq!(open(&registry, 2, 20_000), Opening::Current);
+        assert_eq!(open(&registry, 3, 40_000), Opening::Current);
+        assert_eq!(open(&registry, 4, 79_999), Opening::Duplicate, "the third within a minute");
+        assert_eq!(open(&registry, 5, 139_999), Opening::Current, "a minute later it is the first");
+    }
+
+    #[test]
+    fn takeovers_further_apart_and_reconnects_are_one_machine() {
+        let registry = Registry::default();
+        for n in 0..10 {
+            assert_eq!(open(&registry, n + 1, n * 30_000), Opening::Current, "{n}");
+        }
+        let registry = Registry::default();
+        for n in 0..10 {
+            assert_eq!(open(&registry, n + 1, n), Opening::Current, "{n}");
+            end(&registry, n + 1);
+        }
+    }
+
+    #[test]
+    fn a_lower_epoch_never_replaces_a_higher_one() {
+        let registry = Registry::default();
+        assert_eq!(open(&registry, 5, 0), Opening::Current);
+        assert_eq!(open(&registry, 4, 1), Opening::Superseded);
+        assert_eq!(open(&registry, 5, 2), Opening::Superseded);
     }
 }

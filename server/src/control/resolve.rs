@@ -130,7 +130,7 @@ impl Control {
 }
 
 /// The store has the last word; what is live adds only SENT and EXECUTING.
-fn with_progress(farm: &Farm, stored: StoredCommand) -> Progress {
+pub(super) fn with_progress(farm: &Farm, stored: StoredCommand) -> Progress {
     let live = farm.read(|s, _| s.commands.get(&stored.name.request).map(|c| c.value.state));
     let mut progress = Progress::stored(stored);
     if let Some(state) = live.filter(|s| !s.is_terminal() && !progress.state.is_terminal()) {

@@ -433,3 +433,40 @@ async fn a_full_disk_refuses_and_heals_without_a_restart() {
     assert_eq!(numbers, (1..=i64::try_from(all.len()).unwrap()).collect::<Vec<_>>());
     store.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_audit_chain_tells_of_a_persons_settlement() {
+    use pasamanos_proto::model::{Reason, Resolve, Verdict};
+    use pasamanos_server::domain::ports::NewResolution;
+    let fixture = Fixture::new().await;
+    let store = &fixture.store;
+    let epoch = first_session(store).await.epoch;
+    let dose = accept(store, feed(1, epoch)).await;
+    store.doubt(std::slice::from_ref(&dose.name), Reason::AgentLost, NOW).await.unwrap();
+    let said = NewResolution {
+        command: dose.name.clone(),
+        request: request(),
+        what: Resolve { verdict: Verdict::Fed, fed_mg: Some(900) },
+        who: "ana".into(),
+        note: "it lies in the tank".into(),
+        now_ms: NOW,
+    };
+    // Said twice, recorded once.
+    for _ in 0..2 {
+        store.resolve(said.clone()).await.unwrap();
+    }
+    let mut outside = fixture.outside().await;
+    let told: Vec<(String, String, String)> = sqlx::query_as(
+        "SELECT subject, actor, body FROM audit WHERE kind = 'resolved' ORDER BY seq",
+    )
+    .fetch_all(&mut outside)
+    .await
+    .unwrap();
+    assert_eq!(told.len(), 1);
+    let (subject, actor, body) = &told[0];
+    assert_eq!((subject, actor.as_str()), (&dose.name.to_string(), "ana"));
+    for word in ["FED", "900", "it lies in the tank", &said.request.to_string()] {
+        assert!(body.contains(word), "{body}");
+    }
+    finish(fixture).await;
+}

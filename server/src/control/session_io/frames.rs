@@ -23,7 +23,8 @@ impl Session {
             self.goodbye(Reason::SessionSuperseded);
             return Err(SessionError::Superseded);
         }
-        let heard = self.control.registry.frame(&self.agent, epoch, frame.monotonic_ms, now_ms);
+        let sent = (frame.boot_id.as_str(), frame.monotonic_ms);
+        let heard = self.control.registry.frame(&self.agent, epoch, sent, now_ms);
         let Some(heard_ms) = heard else {
             self.goodbye(Reason::SessionSuperseded);
             return Ok(Some(SessionEnd::Superseded));

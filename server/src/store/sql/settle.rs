@@ -92,7 +92,7 @@ pub async fn settle(
     if tx.execute(update).await? != 1 {
         return Err(broken(format_args!("{} is not {} any more", command.name, before.word())));
     }
-    if contradicted(command) {
+    if contradicted(command.resolution.as_ref().map(|r| r.what.verdict), command.state) {
         tracing::error!(
             command = %command.name, state = command.state.word(),
             "alarm: the evidence contradicts what a person said"
@@ -116,10 +116,10 @@ pub async fn settle(
 }
 
 /// Whether a person's settlement and the evidence differ.
-fn contradicted(command: &StoredCommand) -> bool {
+fn contradicted(said: Option<Verdict>, evidence: CommandState) -> bool {
     use CommandState::{Applied, Expired, Partial, Rejected};
     matches!(
-        (command.resolution.as_ref().map(|r| r.what.verdict), command.state),
+        (said, evidence),
         (Some(Verdict::Fed), Rejected | Expired) | (Some(Verdict::NotFed), Applied | Partial)
     )
 }
@@ -168,4 +168,22 @@ pub async fn settle_reported(
     };
     feeders::observe(tx, farm, feeder, config, author, by, now_ms).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use CommandState::{Applied, Expired, Partial, Rejected, Uncertain};
+
+    #[test]
+    fn evidence_against_what_a_person_said_is_a_contradiction() {
+        for (said, against) in
+            [(Verdict::Fed, [Rejected, Expired]), (Verdict::NotFed, [Applied, Partial])]
+        {
+            for state in [Applied, Partial, Rejected, Expired, Uncertain] {
+                assert_eq!(contradicted(Some(said), state), against.contains(&state), "{state:?}");
+                assert!(!contradicted(None, state));
+            }
+        }
+    }
 }
