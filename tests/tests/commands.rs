@@ -331,3 +331,28 @@ async fn lists_are_paged_and_a_foreign_token_is_refused() {
         expect(refused, Code::InvalidArgument, "INVALID_FIELD").unwrap();
     }
 }
+
+/// RULES 7.2: a refusal leaves no row; it is counted by its reason.
+#[tokio::test]
+async fn p13_a_refusal_is_counted_by_its_reason() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let stack = Stack::builder().start().await.unwrap();
+    let counted = || async {
+        let mut ops = tokio::net::TcpStream::connect(&stack.ops).await.unwrap();
+        let ask = "GET /metrics HTTP/1.1\r\nHost: ops\r\nConnection: close\r\n\r\n";
+        ops.write_all(ask.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        ops.read_to_string(&mut answer).await.unwrap();
+        let line = "pasamanos_refusals_total{reason=\"INVALID_FIELD\"} ";
+        let value = answer.lines().find_map(|l| l.strip_prefix(line));
+        value.map_or(0, |n| n.parse::<u64>().unwrap())
+    };
+    assert_eq!(counted().await, 0);
+    let feeder = stack.first_feeder().await.unwrap();
+    for n in 1..=2 {
+        let answer = stack.client.feed_now(&feeder, -1).await;
+        expect(answer, Code::InvalidArgument, "INVALID_FIELD").unwrap();
+        assert_eq!(counted().await, n);
+    }
+    assert_eq!(stack.client.commands().await.unwrap(), []);
+}

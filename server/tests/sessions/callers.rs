@@ -217,3 +217,18 @@ async fn p11_a_stopping_server_answers_who_waits_and_still_takes_the_outcome() {
     let stored = server.control.store.command(&named(id)).await.unwrap().unwrap();
     assert_eq!(stored.state, CommandState::Applied);
 }
+
+/// RULES 7.3: an open command may end for 5 s; a farm that says nothing does not hold the stop up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p11_a_command_without_an_outcome_does_not_hold_a_stop_up() {
+    let server = Server::start().await;
+    let mut agent = server.connect(hello(0)).await;
+    let id = request();
+    let asked = server.asking(id, 3, Action::Hold);
+    agent.command().await;
+    server.control.stopping.cancel();
+    assert_eq!(asked.await.unwrap().unwrap_err().reason, Reason::ServerStopping);
+    assert!(matches!(agent.ended().await, Ok(pasamanos_server::control::SessionEnd::Stopping)));
+    let stored = server.control.store.command(&named(id)).await.unwrap().unwrap();
+    assert_eq!((stored.state, stored.reason), (CommandState::Uncertain, Reason::AgentLost));
+}
