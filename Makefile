@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build ui demo check test tests check-lints check-ui model plc deps deps-build deps-test fmt lint proto unit e2e kills bench screens clean
+.PHONY: help build ui demo check test tests soak check-lints check-ui model plc deps deps-build deps-test fmt lint proto unit e2e kills bench screens clean
 
 UI := web-proxy/ui
 VENV := target/venv
@@ -11,6 +11,8 @@ CARGO_FLAGS := --locked
 MODEL_ARGS := --quick
 KILLS := 1000
 SEED :=
+SEEDS := 2000
+FIRST := 0
 
 help: ## Lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,7 +27,7 @@ build: deps-build ui ## Builds everything that the tests need
 test: deps build check-lints check-ui model plc tests ## Installs what is missing and runs every test
 
 check: deps-build ui fmt lint proto check-ui ## The fast checks: format, lints, contract, client, unit tests
-	cargo test $(CARGO_FLAGS) --workspace --lib --bins
+	SIMULATION_SEEDS=50 cargo test $(CARGO_FLAGS) --workspace --lib --bins
 
 check-lints: fmt lint proto
 
@@ -62,6 +64,9 @@ e2e: ## The promises, through the real binaries, a real PLC server, Redis and a 
 kills: deps-build ## Kills agent and server at random, KILLS times (SEED= repeats a run)
 	cargo build $(CARGO_FLAGS) --workspace --bins
 	$${CARGO_TARGET_DIR:-target}/debug/pasamanos-kills --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+
+soak: ## Both sides under everything that breaks, from many seeds: SEEDS=2000 FIRST=0
+	SIMULATION_SEEDS=$(SEEDS) SIMULATION_FIRST=$(FIRST) cargo test $(CARGO_FLAGS) --workspace --lib simulation:: -- --nocapture
 
 bench: deps-build ui ## Round trip, throughput and memory, from release builds
 	cargo build $(CARGO_FLAGS) --workspace --bins --release

@@ -2,6 +2,7 @@
 //! must not start the dose. The only place of the agent that reads a clock.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -32,11 +33,11 @@ pub struct Clock {
     simulated: Option<Simulated>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Simulated {
     start: tokio::time::Instant,
     monotonic_ms: i64,
-    wall_ms: i64,
+    wall_ms: Arc<AtomicI64>,
 }
 
 impl Clock {
@@ -53,20 +54,29 @@ impl Clock {
         let start = tokio::time::Instant::now();
         Self {
             boot_id: boot_id.into(),
-            simulated: Some(Simulated { start, monotonic_ms, wall_ms }),
+            simulated: Some(Simulated { start, monotonic_ms, wall_ms: Arc::new(wall_ms.into()) }),
+        }
+    }
+
+    /// Somebody sets a simulated wall clock, forward or back.
+    #[cfg(test)]
+    pub(crate) fn step_wall(&self, by_ms: i64) {
+        if let Some(s) = &self.simulated {
+            s.wall_ms.fetch_add(by_ms, Ordering::Relaxed);
         }
     }
 
     /// As [`monotonic_ms`].
     #[must_use]
     pub fn monotonic_ms(&self) -> i64 {
-        self.simulated.map_or_else(monotonic_ms, |s| s.monotonic_ms + s.elapsed_ms())
+        self.simulated.as_ref().map_or_else(monotonic_ms, |s| s.monotonic_ms + s.elapsed_ms())
     }
 
     /// As [`wall_ms`].
     #[must_use]
     pub fn wall_ms(&self) -> i64 {
-        self.simulated.map_or_else(wall_ms, |s| s.wall_ms + s.elapsed_ms())
+        let simulated = self.simulated.as_ref();
+        simulated.map_or_else(wall_ms, |s| s.wall_ms.load(Ordering::Relaxed) + s.elapsed_ms())
     }
 
     /// As [`boot_id`].
@@ -84,7 +94,7 @@ impl Clock {
     /// While it lives, simulated time stands still: a disk is waited for, which takes no time there.
     #[must_use]
     pub(crate) fn still(&self) -> Option<Still> {
-        self.simulated.map(|_| {
+        self.simulated.as_ref().map(|_| {
             let (end, ended) = sync_channel(0);
             // Paused time does not advance by itself while a blocking task runs.
             drop(tokio::task::spawn_blocking(move || ended.recv()));
@@ -94,7 +104,7 @@ impl Clock {
 }
 
 impl Simulated {
-    fn elapsed_ms(self) -> i64 {
+    fn elapsed_ms(&self) -> i64 {
         i64::try_from(self.start.elapsed().as_millis()).unwrap_or(i64::MAX)
     }
 }

@@ -28,6 +28,10 @@ mod status;
 mod supervisor;
 mod transport;
 
+// Outside `src`: it joins the agent to the server, which nothing in `src` may know.
+#[cfg(test)]
+#[path = "../simulation/mod.rs"]
+mod simulation;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -45,6 +45,27 @@ pub async fn open_store(data_dir: &Path, exclusive: bool) -> anyhow::Result<Arc<
     ))
 }
 
+/// The use cases over these stores, after what a process before left open was put in doubt.
+///
+/// # Errors
+/// If the store cannot be asked.
+pub async fn take_over(
+    store: Arc<dyn Store>,
+    leases: Arc<dyn Leases>,
+    clock: Arc<dyn Clock>,
+    timing: Timing,
+) -> anyhow::Result<Arc<Control>> {
+    let left = store.close_all_sessions(clock.wall_ms()).await?;
+    if left > 0 {
+        tracing::warn!(commands = left, "left without an end: in doubt until their agents tell");
+    }
+    let control = Control::new(store.clone(), leases, Arc::new(Bus::default()), clock, timing);
+    for farm in store.farms().await? {
+        control.farms.get(&farm.id).await?;
+    }
+    Ok(control)
+}
+
 /// The server, bound and ready to run.
 pub struct Application {
     control: Arc<Control>,
@@ -75,23 +96,13 @@ impl Application {
             ),
             None => Arc::new(MemoryLeases::default()),
         };
-        let clock = Arc::new(SystemClock::new());
-        let left = store.close_all_sessions(clock.wall_ms()).await?;
-        if left > 0 {
-            tracing::warn!(
-                commands = left,
-                "left without an end: in doubt until their agents tell"
-            );
-        }
         let timing = Timing {
             lease_ttl: settings.lease_ttl,
             heartbeat_interval: settings.heartbeat_interval,
             start_limit: settings.start_limit,
         };
-        let control = Control::new(store.clone(), leases, Arc::new(Bus::default()), clock, timing);
-        for farm in store.farms().await? {
-            control.farms.get(&farm.id).await?;
-        }
+        let clock = Arc::new(SystemClock::new());
+        let control = take_over(store.clone(), leases, clock, timing).await?;
         let app = Self { control, store, grpc, ops, drain_timeout: settings.drain_timeout };
         if let Some(path) = &settings.port_file {
             let text = format!("grpc={}\nops={}\n", app.grpc_addr()?, app.ops.local_addr()?);
