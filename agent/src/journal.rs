@@ -19,7 +19,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
-pub(crate) use self::change::{Change, Entry, EnvelopeEntry, HoldRow, Mark, SlotUse};
+pub(crate) use self::change::{Change, Entry, EnvelopeEntry, HoldRow, LooseMarks, Mark, SlotUse};
 pub(crate) use self::load::{Loaded, LoadedFeeder};
 pub(crate) use self::steady::Steady;
 use crate::clock::Clock;

@@ -242,8 +242,12 @@ async fn finish(job: &Job, plan: &Plan, ended: Ended) {
         changes.push(Change::Outcome { report: outcome, settled: !loose, loose });
         let Some(book) = state.feeders.get_mut(job.feeder()) else { return };
         if loose {
-            let loose = Loose::new(job.order.clone(), job.epoch, base);
-            book.loose = Some(Loose { unproven, ..loose });
+            let mut loose = Loose { mixed, ..Loose::new(job.order.clone(), job.epoch, base) };
+            if unproven {
+                loose.marks.showed = true;
+                changes.push(Change::Loose(job.order.command.clone(), loose.marks.clone()));
+            }
+            book.loose = Some(loose);
         }
         if plan.hold && whole || applied {
             book.lift(pb::HoldSource::ConfigMixed, now, changes);

@@ -11,7 +11,7 @@ use super::verdict::Verdict;
 use super::{Context, InFlight, progress};
 use crate::calendar::Moment;
 use crate::farm::{Control, RobotCell};
-use crate::journal::{Change, Entry};
+use crate::journal::{Change, Entry, LooseMarks};
 use crate::ledger::{Book, State};
 
 /// While it lives the command is in the executor.
@@ -151,6 +151,7 @@ impl Job {
             report,
             settled,
             loose: false,
+            marks: LooseMarks::default(),
         }
     }
 

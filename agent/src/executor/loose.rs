@@ -18,7 +18,7 @@ enum Step {
     Wait(Loose),
     /// The command ends so; with `mixed` the feeder stays held.
     Settle { verdict: Verdict, mixed: bool },
-    /// It was found open and is in doubt from now on.
+    /// It was found open, or shows in part, and is in doubt from now on.
     Doubt(Verdict),
     /// It displaced a newer version, which is written again.
     Rewrite(Loose),
@@ -36,26 +36,20 @@ pub(crate) async fn look(
     let alive = cell.view().alive.map(|(value, _)| value);
     let now_ms = context.clock.monotonic_ms();
     match step(cell, loose.clone(), reading, alive, now_ms) {
-        Step::Wait(next) => remember(cell, feeder, next).await,
+        Step::Wait(next) => {
+            remember(cell, feeder, next, None).await;
+        }
         Step::Settle { verdict, mixed } => end(context, cell, &loose, verdict, true, mixed).await,
         Step::Doubt(verdict) => end(context, cell, &loose, verdict, false, true).await,
         Step::Rewrite(next) => {
-            let newer = next.newer.clone();
-            let command = next.order.command.clone();
-            remember(cell, feeder, next).await;
+            let newer = next.marks.newer.clone();
             let alarm = Alarm::feeder(Reason::ChangedAtFarm, pb::AlarmSeverity::Warning, feeder)
-                .with("command", command)
+                .with("command", &next.order.command)
                 .with("detail", "a late write displaced a newer config, which is written again");
-            let alarmed = cell
-                .ledger
-                .update(|_, now, changes| {
-                    changes.push(Change::Record(Box::new(alarm.to_record(now.wall_ms))));
-                })
-                .await;
-            if let Err(e) = alarmed {
-                tracing::error!(%feeder, error = %e, "an alarm was not journaled");
+            // First it is known for good that it was: a restart must not do it again.
+            if remember(cell, feeder, next, Some(alarm)).await {
+                rewrite(cell, feeder, reading, newer.as_ref()).await;
             }
-            rewrite(cell, feeder, reading, newer.as_ref()).await;
         }
     }
 }
@@ -79,18 +73,19 @@ fn step(
         let verdict = attached(Verdict::uncertain(Reason::PlcMemoryLost)).with("robot", &cell.id);
         return Step::Settle { verdict, mixed: true };
     }
+    let dwell = i64::try_from(cell.traits.dwell.as_millis()).unwrap_or(i64::MAX);
     if *config == new {
-        if loose.newer.is_some() && loose.rewritten {
+        if loose.marks.newer.is_some() && loose.marks.rewritten {
             let verdict = attached(Verdict::uncertain(Reason::ConfigMixed));
             return Step::Settle { verdict, mixed: true };
         }
-        if loose.newer.is_some() {
-            loose.rewritten = true;
+        if loose.marks.newer.is_some() {
+            loose.marks.rewritten = true;
             return Step::Rewrite(loose);
         }
         let (since, first) = *loose.shown.get_or_insert((now_ms, alive));
         loose.shown = Some((since, first.or(alive)));
-        let dwell = i64::try_from(cell.traits.dwell.as_millis()).unwrap_or(i64::MAX);
+        loose.marks.showed = true;
         let proof = cell.traits.life_provable && !cell.traits.dwell.is_zero();
         let moved = first.is_some() && alive.is_some() && alive != first;
         if now_ms - since >= dwell && (!proof || moved) {
@@ -100,13 +95,13 @@ fn step(
     }
     // A block is taken on its base only: once that has moved on it never will be.
     let dead = loose.base.is_some_and(|(_, revision)| revision != seen.1);
-    if dead || (loose.rewritten && Some(config) == loose.newer.as_ref()) {
+    if dead || (loose.marks.rewritten && Some(config) == loose.marks.newer.as_ref()) {
         let verdict = attached(Verdict::rejected(Reason::ChangedAtFarm));
         let verdict = verdict.with("command", &loose.order.command);
         return Step::Settle { verdict, mixed: false };
     }
     if *config == base {
-        if loose.shown.is_some() || loose.unproven {
+        if loose.marks.showed {
             let verdict = attached(Verdict::rejected(Reason::RevertedByPlc)).with("field", "");
             return Step::Settle { verdict, mixed: false };
         }
@@ -115,33 +110,70 @@ fn step(
             return Step::Settle { verdict: verdict.config(config.clone()), mixed: false };
         }
         if loose.reported {
-            return Step::Wait(Loose { newer: None, ..loose });
+            loose.marks.newer = None;
+            return Step::Wait(loose);
         }
         return Step::Doubt(attached(Verdict::uncertain(Reason::AgentLost)));
     }
+    let scalar = cell.feeder(&loose.order.feeder).is_some_and(|f| f.profile == Profile::Scalar);
     if !loose.reported {
         // One tag is old or new, never half: neither of them is the farm's.
         let several = base.valid().is_none_or(|b| new.valid().is_some_and(|n| b.diff(n).len() > 1));
-        let scalar = cell.feeder(&loose.order.feeder).is_some_and(|f| f.profile == Profile::Scalar);
-        let mixed = scalar && several;
-        let reason = if mixed { Reason::ConfigMixed } else { Reason::ChangedAtFarm };
+        let reason = if scalar && several { Reason::ConfigMixed } else { Reason::ChangedAtFarm };
         let verdict = attached(Verdict::uncertain(reason)).with("command", &loose.order.command);
         return Step::Doubt(verdict);
     }
-    loose.newer = Some(config.clone());
+    if scalar && loose.shows_in(config) {
+        return in_part(loose, config, dwell, now_ms);
+    }
+    loose.mixed_ms = None;
+    loose.marks.newer = Some(config.clone());
     loose.shown = None;
     Step::Wait(loose)
 }
 
-async fn remember(cell: &RobotCell, feeder: &FeederId, loose: Loose) {
-    let _no_change_of_the_journal = cell
+/// Some of several tags show. The others may be on their way: it counts when it stayed for a dwell.
+fn in_part(mut loose: Loose, config: &ObservedConfig, dwell: i64, now_ms: i64) -> Step {
+    if now_ms - *loose.mixed_ms.get_or_insert(now_ms) < dwell {
+        return Step::Wait(loose);
+    }
+    let verdict = Verdict::uncertain(Reason::ConfigMixed)
+        .with("feeder", &loose.order.feeder)
+        .config(config.clone());
+    match (&loose.marks.newer, loose.marks.rewritten) {
+        (Some(_), true) => Step::Settle { verdict, mixed: true },
+        (Some(_), false) => {
+            loose.mixed_ms = None;
+            loose.marks.rewritten = true;
+            Step::Rewrite(loose)
+        }
+        (None, _) if loose.mixed => Step::Wait(loose),
+        (None, _) => Step::Doubt(verdict),
+    }
+}
+
+/// Keeps what was seen; what must outlast a restart is journaled. Whether it is kept.
+async fn remember(cell: &RobotCell, feeder: &FeederId, loose: Loose, alarm: Option<Alarm>) -> bool {
+    let kept = cell
         .ledger
-        .update(|state, _, _| {
-            if let Some(book) = state.feeders.get_mut(feeder) {
-                book.loose = Some(loose);
+        .update(|state, now, changes| {
+            let Some(book) = state.feeders.get_mut(feeder) else { return };
+            // A person may have settled it meanwhile.
+            let Some(old) = book.loose.as_mut().filter(|l| l.order.command == loose.order.command)
+            else {
+                return;
+            };
+            if old.marks != loose.marks {
+                changes.push(Change::Loose(loose.order.command.clone(), loose.marks.clone()));
             }
+            changes.extend(alarm.map(|a| Change::Record(Box::new(a.to_record(now.wall_ms)))));
+            *old = loose;
         })
         .await;
+    if let Err(e) = &kept {
+        tracing::error!(%feeder, error = %e, "what shows of a late write was not journaled");
+    }
+    kept.is_ok()
 }
 
 async fn rewrite(
@@ -188,6 +220,7 @@ async fn end(
                 book.loose = None;
             } else if let Some(loose) = &mut book.loose {
                 loose.reported = true;
+                loose.mixed |= report.reason == Reason::ConfigMixed;
             }
             if mixed && report.reason == Reason::ConfigMixed {
                 book.hold(pb::HoldSource::ConfigMixed, ("", ""), now, changes);

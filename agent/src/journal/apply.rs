@@ -58,6 +58,19 @@ pub(super) async fn change(
             .await?;
             Ok(())
         }
+        Change::Loose(name, marks) => {
+            sqlx::query(
+                "UPDATE commands SET loose_newer = ?, loose_rewritten = ?, loose_showed = ? \
+                 WHERE name = ?",
+            )
+            .bind(marks.newer.map(|c| pb::FeederConfig::from(c).encode_to_vec()))
+            .bind(marks.rewritten)
+            .bind(marks.showed)
+            .bind(name.to_string())
+            .execute(tx)
+            .await?;
+            Ok(())
+        }
         Change::Resolved(name, resolution) => {
             sqlx::query(
                 "UPDATE commands SET settled = 1, loose = 0, resolution = ? WHERE name = ?",

@@ -1,7 +1,7 @@
 //! What a transaction of the journal may hold.
 
 use pasamanos_proto::model::{
-    AuditAnchor, CommandName, CommandOrder, CommandReport, FeederId, RobotId,
+    AuditAnchor, CommandName, CommandOrder, CommandReport, FeederId, ObservedConfig, RobotId,
 };
 use pasamanos_proto::pb;
 
@@ -33,6 +33,19 @@ pub(crate) struct Entry {
     pub settled: bool,
     /// Whether its config values may still show.
     pub loose: bool,
+    /// What was seen of them since.
+    pub marks: LooseMarks,
+}
+
+/// What was seen of config values that may still show.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct LooseMarks {
+    /// A version that came after them and is in force.
+    pub newer: Option<ObservedConfig>,
+    /// That version was written again; at most once.
+    pub rewritten: bool,
+    /// They showed once.
+    pub showed: bool,
 }
 
 /// Why a feeder is held. `Unspecified`: its hold bit is ours and must go.
@@ -95,6 +108,8 @@ pub(crate) enum Change {
     Command(Box<Entry>),
     /// What became of a journaled command, or what its doubt was settled to.
     Outcome { report: Box<CommandReport>, settled: bool, loose: bool },
+    /// What was seen of its loose values.
+    Loose(CommandName, LooseMarks),
     /// A person settled it.
     Resolved(CommandName, pb::Resolution),
     /// The last slot used of a robot.

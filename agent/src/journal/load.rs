@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pasamanos_proto::model::{
-    AuditAnchor, CommandName, CommandOrder, CommandReport, FeederId, RobotId,
+    AuditAnchor, CommandName, CommandOrder, CommandReport, FeederId, ObservedConfig, RobotId,
 };
 use pasamanos_proto::pb;
 use prost::Message;
@@ -11,7 +11,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 use uuid::Uuid;
 
-use super::change::{Entry, EnvelopeEntry, HoldRow, Mark, SlotUse};
+use super::change::{Entry, EnvelopeEntry, HoldRow, LooseMarks, Mark, SlotUse};
 use super::{JournalError, Steady, apply};
 use crate::clock::Clock;
 
@@ -189,6 +189,8 @@ fn read_entry(r: &SqliteRow) -> Result<Entry, JournalError> {
         }
         None => None,
     };
+    let newer = r.get::<Option<&[u8]>, _>("loose_newer").map(decode::<pb::FeederConfig>);
+    let newer = newer.transpose()?;
     Ok(Entry {
         order: CommandOrder::try_from(frame).map_err(content)?,
         robot: parse(r.get("robot"))?,
@@ -197,6 +199,11 @@ fn read_entry(r: &SqliteRow) -> Result<Entry, JournalError> {
         report,
         settled: r.get::<i64, _>("settled") != 0,
         loose: r.get::<i64, _>("loose") != 0,
+        marks: LooseMarks {
+            newer: newer.map(ObservedConfig::from),
+            rewritten: r.get::<i64, _>("loose_rewritten") != 0,
+            showed: r.get::<i64, _>("loose_showed") != 0,
+        },
     })
 }
 

@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pasamanos_proto::model::{CommandName, CommandOrder, FeederId, ObservedConfig, Reason};
+use pasamanos_proto::model::{
+    Action, CommandName, CommandOrder, FeederConfig, FeederId, ObservedConfig, Reason,
+};
 use pasamanos_proto::pb;
 
 use super::envelope::Envelope;
 use crate::calendar::Moment;
-use crate::driver::FeederDescription;
-use crate::journal::{Change, EnvelopeEntry, HoldRow, LoadedFeeder};
+use crate::driver::{FeederDescription, Profile};
+use crate::journal::{Change, EnvelopeEntry, HoldRow, LoadedFeeder, LooseMarks};
 use crate::records::account::Account;
 use crate::records::{Alarm, Portion};
 
@@ -28,14 +30,14 @@ pub(crate) struct Loose {
     pub reported: bool,
     /// Found in the journal: what was on an in-process wire is gone.
     pub recovered: bool,
-    /// Whether the values showed already and only the PLC's life must be seen.
-    pub unproven: bool,
     /// Since when the values show, monotonic ms, and the alive value then.
     pub shown: Option<(i64, Option<u64>)>,
-    /// A version that came after them and is in force.
-    pub newer: Option<ObservedConfig>,
-    /// That version was written again; at most once.
-    pub rewritten: bool,
+    /// Since when some of several values show, monotonic ms.
+    pub mixed_ms: Option<i64>,
+    /// It was reported that some of them show.
+    pub mixed: bool,
+    /// What was seen of them and must outlast a restart.
+    pub marks: LooseMarks,
 }
 
 impl Loose {
@@ -47,11 +49,25 @@ impl Loose {
             base,
             reported: true,
             recovered: false,
-            unproven: false,
             shown: None,
-            newer: None,
-            rewritten: false,
+            mixed_ms: None,
+            mixed: false,
+            marks: LooseMarks::default(),
         }
+    }
+
+    /// Whether this config has values of the write, all of them or some over what was there before
+    /// them: it is the command's then, never the farm's.
+    pub(crate) fn shows_in(&self, config: &ObservedConfig) -> bool {
+        let Action::UpdateConfig { base, new, .. } = &self.order.action else { return false };
+        let base = ObservedConfig::from(base.clone());
+        let before = self.marks.newer.as_ref().unwrap_or(&base);
+        let Some(config) = config.valid() else { return false };
+        let some = |before: &FeederConfig| {
+            let moved = before.diff(config);
+            !moved.is_empty() && before.merged(new, &moved) == *config
+        };
+        config == new || before.valid().is_some_and(some)
     }
 }
 
@@ -105,6 +121,15 @@ impl Book {
 
     fn id(&self) -> &FeederId {
         &self.feeder.feeder
+    }
+
+    /// Whether this config is that of a write that may still show, whole or, tag by tag, in part.
+    pub(crate) fn is_loose(&self, config: &ObservedConfig) -> bool {
+        self.loose.as_ref().is_some_and(|l| match (&l.order.action, self.feeder.profile) {
+            (_, Profile::Scalar) => l.shows_in(config),
+            (Action::UpdateConfig { new, .. }, _) => config.valid() == Some(new),
+            _ => false,
+        })
     }
 
     /// What holds it, without the mark that its hold bit must go.

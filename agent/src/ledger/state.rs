@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use pasamanos_proto::model::{
-    Action, Basis, CommandName, CommandOrder, CommandReport, CommandState, FeederId, RobotId,
+    Action, Basis, CommandName, CommandOrder, CommandReport, CommandState, FeederId, Reason,
+    RobotId,
 };
 use pasamanos_proto::pb;
 
 use super::book::{Book, Loose};
 use crate::calendar::{Calendar, Moment};
 use crate::driver::{RobotTraits, Slot};
-use crate::journal::{Change, Entry, SlotUse};
+use crate::journal::{Change, Entry, LooseMarks, SlotUse};
 use crate::records::{Alarm, Portion};
 
 /// A commanded dose that is not settled; it locks its robot's doses.
@@ -85,8 +86,15 @@ impl State {
                 if let Some(book) = self.feeders.get_mut(&entry.order.feeder) {
                     let base = entry.slot.map(|s| (s.epoch, s.sequence));
                     let loose = Loose::new(entry.order.clone(), entry.epoch, base);
-                    let reported = entry.report.is_some();
-                    book.loose = Some(Loose { reported, recovered: true, ..loose });
+                    let mixed =
+                        entry.report.as_ref().is_some_and(|r| r.reason == Reason::ConfigMixed);
+                    book.loose = Some(Loose {
+                        reported: entry.report.is_some(),
+                        recovered: true,
+                        mixed,
+                        marks: entry.marks.clone(),
+                        ..loose
+                    });
                 }
             }
             _ => {}
@@ -123,6 +131,7 @@ impl State {
             report: None,
             settled: false,
             loose: false,
+            marks: LooseMarks::default(),
         })));
         if let Some(slot) = slot {
             self.slot = Some((slot.epoch, slot.sequence));

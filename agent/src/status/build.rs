@@ -47,22 +47,13 @@ pub(crate) async fn reports(farm: &Farm) -> Reports {
             all.feeders.insert(feeder.feeder.to_string(), report);
             let busy = cell.control(&feeder.feeder).is_none_or(crate::farm::Control::config_busy);
             if let Some(seen) = view.configs.get(&feeder.feeder).filter(|_| fresh && !busy)
-                && !is_loose(book, &seen.reading.config)
+                && !book.is_loose(&seen.reading.config)
             {
                 all.configs.insert(feeder.feeder.clone(), seen.reading.config.clone());
             }
         }
     }
     all
-}
-
-/// A loose value that shows is its command's, never the farm's.
-fn is_loose(book: &Book, config: &ObservedConfig) -> bool {
-    use pasamanos_proto::model::Action;
-    book.loose.as_ref().is_some_and(|l| match &l.order.action {
-        Action::UpdateConfig { new, .. } => config.valid() == Some(new),
-        _ => false,
-    })
 }
 
 /// Whether what was read is new enough to be shown as live.

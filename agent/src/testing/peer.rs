@@ -155,22 +155,28 @@ impl Peer {
 
     /// The end of a command, the next one after those that were waited for.
     pub(crate) async fn outcome(&mut self, name: &CommandName) -> CommandReport {
-        loop {
-            let found =
-                self.reports.iter().position(|r| r.command == *name && r.state.is_terminal());
-            if let Some(i) = found {
-                return self.reports.remove(i);
-            }
-            assert!(self.step().await, "the stream ended before the outcome of {name}");
-        }
+        let found = |r: &CommandReport| r.command == *name && r.state.is_terminal();
+        let i = self.report(&format!("the outcome of {name}"), found).await;
+        self.reports.remove(i)
     }
 
     /// Until the command is begun.
     pub(crate) async fn executing(&mut self, name: &CommandName) {
         let begun = |r: &CommandReport| r.command == *name && r.state == CommandState::Executing;
-        while !self.reports.iter().any(begun) {
-            assert!(self.step().await, "the stream ended before {name} was begun");
-        }
+        self.report(&format!("that {name} is begun"), begun).await;
+    }
+
+    /// Until there is such a report: heartbeats alone are not waited out for ever.
+    async fn report(&mut self, what: &str, is: impl Fn(&CommandReport) -> bool) -> usize {
+        let wait = async {
+            loop {
+                if let Some(i) = self.reports.iter().position(&is) {
+                    return i;
+                }
+                assert!(self.step().await, "the stream ended before {what}");
+            }
+        };
+        timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("nobody told {what}"))
     }
 
     /// Plays the server for a while; false if the stream ended.

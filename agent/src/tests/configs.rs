@@ -246,3 +246,103 @@ async fn a_plc_without_a_hold_takes_one_changed_tag_and_no_two() {
     peer.order(&one).await;
     assert_eq!(peer.outcome(&one.command).await.state, CommandState::Applied);
 }
+
+fn both() -> FeederConfig {
+    FeederConfig { portion_mg: Some(1_200), interval_s: Some(1_800), ..config() }
+}
+
+/// RULES 6.5: what was seen of a loose write outlasts a restart.
+#[tokio::test(start_paused = true)]
+async fn p6_a_late_write_that_displaces_a_newer_config_is_undone_after_a_restart_too() {
+    let mut rig = scalar().await;
+    let mut peer = rig.open().await;
+    rig.plc.plc().fates = [Fate::Late(Duration::from_secs(60)), Fate::Answered].into();
+    let order = rig.portion(1_200);
+    peer.order(&order).await;
+    assert_eq!(peer.outcome(&order.command).await.state, CommandState::Uncertain);
+    rig.plc.plc().feeder(FEEDER).config = ObservedConfig::Valid(with_portion(900));
+    peer.play(Duration::from_secs(5)).await;
+    rig.kill().await;
+    // While nobody looks the late one shows.
+    tokio::time::sleep(Duration::from_mins(2)).await;
+    rig.start().await;
+    let mut peer = rig.open().await;
+    let end = peer.outcome(&order.command).await;
+    assert_eq!((end.state, end.reason), (CommandState::Rejected, Reason::ChangedAtFarm));
+    assert_eq!(rig.plc.plc().feeder(FEEDER).config, ObservedConfig::Valid(with_portion(900)));
+}
+
+/// Displaced a second time it stops, holds and alarms, also if it was restarted in between.
+#[tokio::test(start_paused = true)]
+async fn p6_a_newer_config_is_written_again_once_across_restarts() {
+    let mut rig = scalar().await;
+    let mut peer = rig.open().await;
+    // The late one, and its undoing, which never arrives.
+    rig.plc.plc().fates = [Fate::Late(Duration::from_secs(40)), Fate::Lost, Fate::Answered].into();
+    let order = rig.portion(1_200);
+    peer.order(&order).await;
+    assert_eq!(peer.outcome(&order.command).await.state, CommandState::Uncertain);
+    rig.plc.plc().feeder(FEEDER).config = ObservedConfig::Valid(with_portion(900));
+    for _ in 0..1_000 {
+        if rig.plc.plc().fates.len() == 1 {
+            break;
+        }
+        peer.play(Duration::from_millis(100)).await;
+    }
+    let set = rig.plc.plc().portions_set.clone();
+    rig.restart().await;
+    let mut peer = rig.open().await;
+    let end = peer.outcome(&order.command).await;
+    assert_eq!((end.state, end.reason), (CommandState::Uncertain, Reason::ConfigMixed));
+    peer.play(Duration::from_secs(5)).await;
+    assert_eq!(rig.plc.plc().portions_set, set, "it was written again");
+    assert!(rig.plc.plc().feeder(FEEDER).held);
+    assert!(peer.alarms().contains(&"CONFIG_MIXED".to_owned()));
+}
+
+/// RULES 6.5: some of several late tags are the command's too.
+#[tokio::test(start_paused = true)]
+async fn p6_a_late_write_that_shows_in_part_is_never_credited_to_the_farm() {
+    let mut rig = scalar().await;
+    let mut peer = rig.open().await;
+    // The hold, then the config, of which one tag arrives.
+    rig.plc.plc().fates =
+        [Fate::Answered, Fate::Late(Duration::from_secs(40)), Fate::Answered].into();
+    rig.plc.plc().take_fields = Some(1);
+    let order = rig.update(&config(), both());
+    peer.order(&order).await;
+    assert_eq!(peer.outcome(&order.command).await.state, CommandState::Uncertain);
+    let mixed = peer.outcome(&order.command).await;
+    assert_eq!((mixed.state, mixed.reason), (CommandState::Uncertain, Reason::ConfigMixed));
+    assert_eq!(mixed.config, Some(ObservedConfig::Valid(with_portion(1_200))));
+    rig.restart().await;
+    let mut peer = rig.open().await;
+    peer.play(Duration::from_secs(5)).await;
+    assert_eq!(peer.feeders[FEEDER].config, None, "credited to the farm");
+    assert!(rig.plc.plc().feeder(FEEDER).held);
+    // The other tag arrives: then it is the whole.
+    rig.plc.plc().feeder(FEEDER).config = ObservedConfig::Valid(both());
+    assert_eq!(peer.outcome(&order.command).await.state, CommandState::Applied);
+    peer.play(Duration::from_secs(3)).await;
+    assert!(!rig.plc.plc().feeder(FEEDER).held);
+}
+
+/// RULES 6.5: and what they displace of a newer version is written again.
+#[tokio::test(start_paused = true)]
+async fn p6_a_late_write_that_displaces_a_newer_config_in_part_is_undone() {
+    let mut rig = scalar().await;
+    let mut peer = rig.open().await;
+    rig.plc.plc().fates =
+        [Fate::Answered, Fate::Late(Duration::from_secs(40)), Fate::Answered].into();
+    rig.plc.plc().take_fields = Some(1);
+    let order = rig.update(&config(), both());
+    peer.order(&order).await;
+    assert_eq!(peer.outcome(&order.command).await.state, CommandState::Uncertain);
+    let farm = FeederConfig { interval_s: Some(7_200), ..with_portion(900) };
+    rig.plc.plc().feeder(FEEDER).config = ObservedConfig::Valid(farm.clone());
+    let end = peer.outcome(&order.command).await;
+    assert_eq!((end.state, end.reason), (CommandState::Rejected, Reason::ChangedAtFarm));
+    assert_eq!(rig.plc.plc().feeder(FEEDER).config, ObservedConfig::Valid(farm.clone()));
+    peer.play(Duration::from_secs(5)).await;
+    assert_eq!(peer.feeders[FEEDER].config, Some(farm.into()));
+}
