@@ -1,6 +1,7 @@
 //! Server, agent and, if wanted, web proxy: the real programs with their own data on free ports.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use pasamanos_proto::pb::PresenceState;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::{Client, Process, client, paths, wait_for};
+use crate::sim::Sim;
+use crate::{Client, FaultProxy, Process, client, paths, wait_for};
 
 /// A simulated farm of some tanks.
 pub fn sim(tanks: usize) -> String {
@@ -24,6 +26,8 @@ pub struct StackBuilder {
     server_args: Vec<String>,
     agent_toml: String,
     web: bool,
+    proxied: bool,
+    agentless: bool,
     crash_at: Option<(Part, String)>,
 }
 
@@ -45,6 +49,8 @@ impl Default for StackBuilder {
                 .into(),
             agent_toml: sim(3),
             web: false,
+            proxied: false,
+            agentless: false,
             crash_at: None,
         }
     }
@@ -79,15 +85,60 @@ impl StackBuilder {
         self
     }
 
+    /// Starts no agent: the test plays it.
+    #[must_use]
+    pub fn agentless(mut self) -> Self {
+        self.agentless = true;
+        self
+    }
+
+    /// Puts a fault proxy between agent and server: [`Stack::link`].
+    #[must_use]
+    pub fn proxied(mut self) -> Self {
+        self.proxied = true;
+        self
+    }
+
+    /// Starts only the agent, which dials a server that the test plays.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub async fn agent_of(self, server: SocketAddr) -> anyhow::Result<Stack> {
+        let mut stack = self.stopped()?;
+        stack.grpc = server.to_string();
+        stack.start_agent()?;
+        let addr = stack.control_addr();
+        wait_for("the simulated farm", Duration::from_secs(20), || async {
+            if addr.exists() { Ok(()) } else { Err(stack.logs()) }
+        })
+        .await?;
+        Ok(stack)
+    }
+
     /// Starts all of it and waits until the agent is online and every feeder's config is known.
     ///
     /// # Errors
     /// If a part does not come up.
     pub async fn start(self) -> anyhow::Result<Stack> {
-        let dir = TempDir::new()?;
-        admin(dir.path(), &["farm", "add", "norte", "--zone", "America/Santiago"]).await?;
-        admin(dir.path(), &["agent", "add", "farms/norte/agents/agent-1"]).await?;
-        let mut stack = Stack {
+        let mut stack = self.stopped()?;
+        stack.admin(&["farm", "add", "norte", "--zone", "America/Santiago"]).await?;
+        stack.admin(&["agent", "add", "farms/norte/agents/agent-1"]).await?;
+        stack.start_server().await?;
+        if stack.builder.proxied {
+            stack.proxy = Some(FaultProxy::start(&stack.grpc).await?);
+        }
+        if stack.builder.web {
+            stack.start_web().await?;
+        }
+        if !stack.builder.agentless {
+            stack.start_agent()?;
+            stack.ready().await?;
+        }
+        Ok(stack)
+    }
+
+    fn stopped(self) -> anyhow::Result<Stack> {
+        Ok(Stack {
             builder: self,
             client: Client::new("127.0.0.1:1")?,
             grpc: "127.0.0.1:0".into(),
@@ -96,15 +147,9 @@ impl StackBuilder {
             server: None,
             agent: None,
             web: None,
-            dir,
-        };
-        stack.start_server().await?;
-        if stack.builder.web {
-            stack.start_web().await?;
-        }
-        stack.start_agent()?;
-        stack.ready().await?;
-        Ok(stack)
+            proxy: None,
+            dir: TempDir::new()?,
+        })
     }
 }
 
@@ -126,6 +171,7 @@ pub struct Stack {
     pub agent: Option<Process>,
     /// The web proxy.
     pub web: Option<Process>,
+    proxy: Option<FaultProxy>,
     /// Everybody's data and logs.
     pub dir: TempDir,
 }
@@ -231,9 +277,9 @@ impl Stack {
     /// # Errors
     /// If it cannot be started.
     pub fn start_agent(&mut self) -> anyhow::Result<()> {
+        let server = self.proxy.as_ref().map_or_else(|| self.grpc.clone(), |p| p.addr.to_string());
         let head = format!(
-            "server = \"http://{}\"\nagent = \"farms/norte/agents/agent-1\"\ndata_dir = \"{}\"\n\n",
-            self.grpc,
+            "server = \"http://{server}\"\nagent = \"farms/norte/agents/agent-1\"\ndata_dir = \"{}\"\n\n",
             self.dir.path().join("agent").display(),
         );
         std::fs::write(self.agent_toml(), head + &self.builder.agent_toml)?;
@@ -297,6 +343,14 @@ impl Stack {
         self.agent.as_mut().context("no agent")
     }
 
+    /// The link between agent and server.
+    ///
+    /// # Errors
+    /// If it was not started [`StackBuilder::proxied`].
+    pub fn link(&self) -> anyhow::Result<&FaultProxy> {
+        self.proxy.as_ref().context("no fault proxy")
+    }
+
     /// Runs an operator's command on the server's data.
     ///
     /// # Errors
@@ -327,6 +381,27 @@ impl Stack {
     pub fn doses_started(&self) -> anyhow::Result<usize> {
         let ledger = self.sim_ledger()?;
         Ok(ledger.iter().filter(|l| l["cause"] == "command" && l["event"] == "start").count())
+    }
+
+    /// How often the simulated PLC physically started the dose of this command.
+    ///
+    /// # Errors
+    /// If the ledger cannot be read.
+    pub fn doses_of(&self, command: &str) -> anyhow::Result<usize> {
+        let token = crate::check::token(command);
+        let mine = |l: &&serde_json::Value| {
+            l["cause"] == "command" && l["event"] == "start" && l["token"] == token
+        };
+        Ok(self.sim_ledger()?.iter().filter(mine).count())
+    }
+
+    fn control_addr(&self) -> PathBuf {
+        self.dir.path().join("agent/sim/control.addr")
+    }
+
+    /// The simulated farm.
+    pub fn sim(&self) -> Sim {
+        Sim::of(&self.dir.path().join("agent"))
     }
 
     /// The first feeder by name.

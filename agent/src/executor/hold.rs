@@ -37,6 +37,7 @@ pub(super) async fn hold(mut job: Job, overtaken: Vec<Overtaken>) {
         } else {
             Verdict::rejected(Reason::NotOffered).with("capability", "hold")
         };
+        supersede(overtaken).await;
         return job.refuse(verdict.with("feeder", job.feeder())).await;
     }
     let entry = job.entry(None);
@@ -59,13 +60,18 @@ pub(super) async fn hold(mut job: Job, overtaken: Vec<Overtaken>) {
         .await;
     match begun {
         Ok(()) => {}
+        Err(NotBegun::Dropped) => return job.not_begun(NotBegun::Dropped).await,
         Err(NotBegun::Refused(v)) if v.reason == Reason::Internal => {
+            supersede(overtaken).await;
             // The journal refuses: the feeder is held all the same, for as long as this agent runs.
             tracing::error!(feeder = %job.feeder(), "held without a journal");
             let _what_can_be_done = job.cell.set_hold(job.feeder(), true).await;
             return;
         }
-        Err(why) => return job.not_begun(why).await,
+        Err(NotBegun::Refused(v)) => {
+            supersede(overtaken).await;
+            return job.refuse(*v).await;
+        }
     }
     crash_point!("agent.hold.journaled");
     for report in ended {
@@ -73,6 +79,13 @@ pub(super) async fn hold(mut job: Job, overtaken: Vec<Overtaken>) {
     }
     drop(overtaken);
     until_held(job, false).await;
+}
+
+/// Ends what a hold overtook that does not hold: it was taken from the queue all the same.
+async fn supersede(overtaken: Vec<Overtaken>) {
+    for other in overtaken {
+        other.job.refuse(Verdict::rejected(Reason::SupersededByHold)).await;
+    }
 }
 
 /// Writes the hold until it is read back, and says so; goes on beside other commands.

@@ -328,7 +328,8 @@ impl State {
         let id = progress.command.name.request;
         if let Some(known) = self.commands.get(&id).map(|c| &c.value) {
             let (old, new) = (known.state, progress.state);
-            let takes_back = old.is_terminal() && !new.is_terminal()
+            // The store knows no progress: what it says of an open command is no news.
+            let takes_back = !new.is_terminal() && new < old
                 || old.is_terminal() && old != new && new == CommandState::Uncertain;
             if progress.command.resolution.is_none() {
                 progress.command.resolution.clone_from(&known.command.resolution);

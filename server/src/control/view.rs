@@ -125,6 +125,13 @@ impl State {
         }
     }
 
+    /// Whether this is a command that is known here and has its end.
+    fn is_settled(&self, name: Option<&String>) -> bool {
+        let name: Option<CommandName> = name.and_then(|name| name.parse().ok());
+        let known = name.and_then(|name| self.commands.get(&name.request));
+        known.is_some_and(|c| !is_unsettled(&c.value.command))
+    }
+
     fn status(&self, v: &FeederView, now: Now) -> pb::FeederStatus {
         let mut status = v.status.clone().unwrap_or_default();
         let robot = self.robots.get(&v.stored.robot).map(|r| &r.value);
@@ -136,15 +143,17 @@ impl State {
         if v.last_dose.is_some() {
             status.last_dose.clone_from(&v.last_dose);
         }
-        if let Some(dose) = unsettled_dose(self, &v.stored.robot) {
-            let reason = pasamanos_proto::model::Reason::DoseUnsettled.name();
-            if !status.blocks.iter().any(|b| b.reason == reason) {
-                let metadata = [
-                    ("robot".to_owned(), v.stored.robot.to_string()),
-                    ("command".to_owned(), dose.to_string()),
-                ];
-                status.blocks.push(pb::Block { reason: reason.into(), metadata: metadata.into() });
-            }
+        let reason = pasamanos_proto::model::Reason::DoseUnsettled.name();
+        // A dose that is settled here locks nothing, though the last report was told before its end.
+        status.blocks.retain(|b| b.reason != reason || !self.is_settled(b.metadata.get("command")));
+        if let Some(dose) = unsettled_dose(self, &v.stored.robot)
+            && !status.blocks.iter().any(|b| b.reason == reason)
+        {
+            let metadata = [
+                ("robot".to_owned(), v.stored.robot.to_string()),
+                ("command".to_owned(), dose.to_string()),
+            ];
+            status.blocks.push(pb::Block { reason: reason.into(), metadata: metadata.into() });
         }
         status
     }
