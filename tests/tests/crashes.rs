@@ -20,6 +20,7 @@ use tonic::Status;
 const SERVER: &[&str] = &[
     "server.accept.before-commit",
     "server.accept.committed",
+    "server.outbox.read",
     "server.command.sent",
     "server.outcome.before-commit",
     "server.outcome.committed",
@@ -36,6 +37,7 @@ const AGENT: &[&str] = &[
     "agent.dose.consumed",
     "agent.config.intent-journaled",
     "agent.config.written",
+    "agent.outcome.before-journal",
     "agent.outcome.journaled",
     "agent.outcome.reported",
     "agent.ack.received",

@@ -218,6 +218,7 @@ impl Job {
     ) {
         let report = verdict.report(&self.order, self.epoch);
         self.log(&report);
+        crash_point!("agent.outcome.before-journal");
         if planted!("agent-outcome-before-journal") {
             self.context.outbox.push(report.clone());
         }

@@ -22,6 +22,7 @@ const POINTS: &[&str] = &[
     "agent.config.intent-journaled",
     "agent.config.written",
     "agent.hold.journaled",
+    "agent.outcome.before-journal",
     "agent.outcome.journaled",
     "agent.outcome.reported",
     "agent.ack.received",

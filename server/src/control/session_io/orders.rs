@@ -34,6 +34,7 @@ impl Session {
             }
         };
         for command in outbox {
+            crash_point!("server.outbox.read");
             let order = order(&command)?;
             let body_hash = order.body_hash;
             let limits = self
