@@ -86,6 +86,10 @@ const WELCOME: Duration = Duration::from_secs(10);
 /// Believable lease and heartbeat times.
 const TIMES_MS: std::ops::RangeInclusive<i64> = 20..=3_600_000;
 
+/// Records that a server may have beyond this journal, if the journal was put back: more is no count
+/// but a mistake, and to believe it would use up the numbers.
+const RECORDS_AHEAD: i64 = 100_000_000;
+
 /// Runs one session.
 pub(crate) async fn run(shared: &Shared, last_epoch: i64) -> Outcome {
     let before = |end| Outcome { end, epoch: None, lived: false };
@@ -115,6 +119,10 @@ pub(crate) async fn run(shared: &Shared, last_epoch: i64) -> Outcome {
     // Durable before the first frame under it: only that frame opens the lease.
     let (zone, records_through) = (welcome.time_zone.clone(), welcome.records_through);
     let high_water = *shared.context.journal.high_water().borrow();
+    if records_through.saturating_sub(high_water) > RECORDS_AHEAD {
+        let why = format!("the server says that it has {records_through} records of this agent");
+        return before(End::Lost(why));
+    }
     if records_through > high_water {
         tracing::error!(
             records_through,

@@ -18,3 +18,4 @@ mod interleavings;
 mod news;
 mod scalars;
 mod sessions;
+mod truths;

@@ -98,7 +98,8 @@ async fn begin(job: &mut Job, portion_mg: i32, settling: bool) -> Result<Doubt, 
     let Some(feeder) = job.cell.feeder(job.feeder()).cloned() else {
         return Err(NotBegun::Dropped);
     };
-    let block = block(job, &ready, feeder.outlet, amount_mg)?;
+    let journaled = job.cell.ledger.look().await.slot.map(|(_, sequence)| sequence);
+    let block = block(job, &ready, journaled, feeder.outlet, amount_mg)?;
     let mine = SlotUse { epoch: block.epoch, sequence: block.sequence, token: block.token };
     let (order, epoch) = (job.order.clone(), job.epoch);
     if planted!("agent-intent-after-write") {
@@ -119,7 +120,15 @@ async fn begin(job: &mut Job, portion_mg: i32, settling: bool) -> Result<Doubt, 
 
 /// What will be written, the same each time: the PLC may start it until its own clock says that the
 /// start limit has passed.
-fn block(job: &Job, ready: &Ready, outlet: u8, amount_mg: u32) -> Result<SlotBlock, NotBegun> {
+fn block(
+    job: &Job,
+    ready: &Ready,
+    journaled: Option<u32>,
+    outlet: u8,
+    amount_mg: u32,
+) -> Result<SlotBlock, NotBegun> {
+    let shown = ready.slot.map_or(0, |s| s.last_sequence);
+    let sequence = next_sequence(job.cell.traits.sequenced, shown, journaled.unwrap_or(0));
     let left_s = ((job.order.start_before_ms - ready.read_ms) / 1_000).clamp(0, EXPIRY_S);
     let expires_at_s = match ready.plc_time_s {
         Some(time) => time.wrapping_add(u32::try_from(left_s).unwrap_or(0)),
@@ -131,7 +140,7 @@ fn block(job: &Job, ready: &Ready, outlet: u8, amount_mg: u32) -> Result<SlotBlo
     };
     Ok(SlotBlock {
         epoch: ready.slot.map_or(0, |s| s.epoch),
-        sequence: ready.slot.map_or(0, |s| s.last_sequence).wrapping_add(1),
+        sequence,
         op: SlotOp::Dose,
         outlet,
         amount_mg,
@@ -140,6 +149,16 @@ fn block(job: &Job, ready: &Ready, outlet: u8, amount_mg: u32) -> Result<SlotBlo
         expires_at_s,
         start_before_ms: job.order.start_before_ms,
     })
+}
+
+/// A sequenced slot says itself which one is next. Plain tags only echo: a number that the journal
+/// gave, or the PLC showed, is never given again, or the echo of one dose proves another.
+fn next_sequence(sequenced: bool, shown: u32, journaled: u32) -> u32 {
+    if sequenced {
+        return shown.wrapping_add(1);
+    }
+    // 0 is "none yet".
+    shown.max(journaled).wrapping_add(1).max(1)
 }
 
 /// Waits, one deep, until nothing of the robot is dosing; to the start limit.
@@ -241,5 +260,19 @@ pub(super) fn recover(job: &Job, open: &OpenDose) -> Doubt {
             Doubt::Slot(Drive::recovered(job, mine, outlet, open.amount_mg).doubted(open.uncertain))
         }
         _ => Doubt::Scalar(scalar::Watch::recovered(job, open)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sequence_of_plain_tags_is_above_what_plc_and_journal_know() {
+        assert_eq!(next_sequence(true, 4, 9), 5);
+        assert_eq!(next_sequence(true, u32::MAX, 0), 0);
+        assert_eq!(next_sequence(false, 4, 9), 10);
+        assert_eq!(next_sequence(false, 9, 4), 10);
+        assert_eq!(next_sequence(false, 0, u32::MAX), 1);
     }
 }

@@ -36,10 +36,12 @@ pub(crate) struct Account {
     total_mg: Option<u64>,
     unwatched: bool,
     began_ms: Option<i64>,
-    ahead_since_ms: i64,
+    /// Since when somebody has watched for what is ahead, monotonic; not durable, so a restart waits
+    /// anew.
+    ahead_since_ms: Option<i64>,
 }
 
-/// Recorded feed that the totaliser does not show for this long, it never counted.
+/// Recorded feed that the totaliser does not show for this long while it is read, it never counted.
 const AHEAD_MS: i64 = 60_000;
 /// Some totalisers are 32 bits wide and wrap.
 const WRAP: u64 = 1 << 32;
@@ -76,7 +78,7 @@ impl Account {
     pub(crate) fn command_dispensed(&mut self, mg: u64, mono_ms: i64) {
         if self.mark.total_mg.is_some() {
             self.take(mg);
-            self.ahead_since_ms = mono_ms;
+            self.ahead_since_ms = Some(mono_ms);
         }
         self.began_ms = None;
     }
@@ -97,7 +99,9 @@ impl Account {
 
     /// Moves the mark over feed that was recorded; what the totaliser does not show yet is ahead.
     fn take(&mut self, mg: u64) {
-        let (Some(mark), Some(total)) = (self.mark.total_mg, self.total_mg) else { return };
+        let Some(mark) = self.mark.total_mg else { return };
+        // Not read since the start: all of it will show later.
+        let total = self.total_mg.unwrap_or(mark);
         let there = growth(mark, total).unwrap_or(0).min(mg);
         self.mark.total_mg = Some(forward(mark, there, total));
         self.mark.ahead_mg += mg - there;
@@ -112,7 +116,8 @@ impl Account {
         let paid = growth(mark, total).unwrap_or(0).min(self.mark.ahead_mg);
         self.mark.total_mg = Some(forward(mark, paid, total));
         self.mark.ahead_mg -= paid;
-        if self.mark.ahead_mg > 0 && !dosing && mono_ms - self.ahead_since_ms > AHEAD_MS {
+        let since = *self.ahead_since_ms.get_or_insert(mono_ms);
+        if self.mark.ahead_mg > 0 && !dosing && mono_ms - since > AHEAD_MS {
             tracing::warn!(
                 mg = self.mark.ahead_mg,
                 "the totaliser did not count what the PLC says it fed"
@@ -142,6 +147,10 @@ impl Account {
             // Set back: a new counter, or memory that was lost. Nothing is known of what it showed.
             self.rebase(s.feeder);
             return Vec::new();
+        }
+        if gap {
+            // What a PLC does not show that cannot be read says nothing.
+            self.ahead_since_ms = None;
         }
         self.pay_ahead(s.mono_ms, s.feeder.dosing);
         let open = self.unrecorded_mg() > 0;
@@ -198,7 +207,7 @@ impl Account {
         });
         if dispensed.is_some() {
             self.take(mg);
-            self.ahead_since_ms = s.mono_ms;
+            self.ahead_since_ms = Some(s.mono_ms);
         }
         self.mark.meal = Some(meal.number);
         self.began_ms = None;

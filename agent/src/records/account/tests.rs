@@ -201,3 +201,29 @@ proptest! {
         prop_assert_eq!(b.account.mark.ahead_mg, 0);
     }
 }
+
+/// A person said what a dose fed while its PLC could not be read: when it shows it is theirs already.
+#[test]
+fn what_was_recorded_of_a_plc_that_cannot_be_read_is_not_recorded_again() {
+    let journaled = |ahead_mg| Mark { total_mg: Some(1_000), ahead_mg, meal: None };
+    // Not read since the start.
+    let mut b = Bench { account: Account::new(journaled(0)), ..Bench::new() };
+    b.account.command_dispensed(300, 0);
+    assert_eq!((b.account.mark.total_mg, b.account.mark.ahead_mg), (Some(1_000), 300));
+    for total in [1_000, 1_200, 1_300, 1_300] {
+        assert!(b.see(&feeder(total, false, None)).is_empty());
+    }
+    assert_eq!(b.account.mark.ahead_mg, 0);
+    // Recorded by the process before; it runs after this one looked, long after the machine started.
+    let account = Account::new(journaled(300));
+    let mut b = Bench { account, now: 10_000_000, commanded: false };
+    for total in [1_000, 1_000, 1_300, 1_300] {
+        assert!(b.see(&feeder(total, false, None)).is_empty());
+    }
+    // Recorded, then not readable for long, then it runs.
+    b.account.command_dispensed(200, b.now);
+    b.now += 600_000;
+    for total in [1_300, 1_300, 1_500, 1_500] {
+        assert!(b.see(&feeder(total, false, None)).is_empty());
+    }
+}

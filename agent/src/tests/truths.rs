@@ -1,0 +1,45 @@
+//! What a restart, a restore or a mistaken peer must not make untrue.
+
+use std::time::Duration;
+
+use pasamanos_proto::model::CommandState;
+
+use crate::driver::Profile;
+use crate::testing::{FEEDER, Rig, ScriptedPlc, config};
+
+/// Plain tags echo a number: given twice, the echo of one dose would prove another.
+#[tokio::test(start_paused = true)]
+async fn p3_plain_tags_are_never_given_a_sequence_twice() {
+    let plc = ScriptedPlc::new(&[(FEEDER, config())]);
+    let mut rig = Rig::on(plc.with(Profile::Scalar, Duration::from_secs(1), false)).await;
+    let mut peer = rig.open().await;
+    for _ in 0..2 {
+        for _ in 0..2 {
+            let dose = rig.feed(1_000);
+            peer.order(&dose).await;
+            assert_eq!(peer.outcome(&dose.command).await.state, CommandState::Applied);
+        }
+        rig.restart().await;
+        peer = rig.open().await;
+    }
+    let given: Vec<_> = rig.plc.plc().arrived.iter().map(|b| b.sequence).collect();
+    assert_eq!(given, [1, 2, 3, 4]);
+}
+
+/// RULES 7.1: a server's mistake must not use up the numbers of the records.
+#[tokio::test(start_paused = true)]
+async fn p9_an_absurd_count_of_records_is_no_session_and_burns_no_number() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.session().await;
+    peer.hello().await;
+    peer.through = i64::MAX;
+    peer.welcome(1).await;
+    assert!(peer.frame().await.is_none(), "a session was opened on it");
+    let mut peer = rig.open().await;
+    let dose = rig.feed(1_000);
+    peer.order(&dose).await;
+    assert_eq!(peer.outcome(&dose.command).await.state, CommandState::Applied);
+    peer.play(Duration::from_secs(5)).await;
+    assert!(!peer.records.is_empty());
+    assert!(peer.records.iter().all(|r| r.sequence < 100), "{:?}", peer.records);
+}
