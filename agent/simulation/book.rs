@@ -31,6 +31,8 @@ struct Noted {
     action: Option<Action>,
     said: Vec<Said>,
     answers: Vec<Said>,
+    /// A person said what became of it: it is not looked after any more, and its state stays.
+    by_person: bool,
 }
 
 impl Book {
@@ -72,6 +74,13 @@ impl Book {
             *pages.met.entry("a doubt was settled".into()).or_default() += 1;
         }
         noted.said.push(said);
+    }
+
+    /// A person settled a doubt.
+    pub(super) fn by_person(&self, command: &StoredCommand) {
+        self.stored(command);
+        self.met("a person settled a doubt");
+        self.open().commands.entry(command.name.clone()).or_default().by_person = true;
     }
 
     /// An acceptance was committed, or may have been.
@@ -117,7 +126,8 @@ impl Book {
         let pages = self.open();
         let open = |n: &&Noted| {
             let last = n.said.last().map(|s| s.state);
-            last.is_some_and(|s| !s.is_terminal() || s == CommandState::Uncertain)
+            let doubt = |s| s == CommandState::Uncertain && !n.by_person;
+            last.is_some_and(|s| !s.is_terminal() || doubt(s))
         };
         pages.commands.values().filter(open).count()
     }
@@ -164,7 +174,7 @@ impl Book {
                 what,
                 said: noted.said.clone(),
                 answers: noted.answers.clone(),
-                excuse,
+                excuse: excuse.or(noted.by_person.then_some("a person settled it")),
             });
         }
         for (name, nothing_left) in &pages.asked {

@@ -297,8 +297,7 @@ impl Store for Disk {
     async fn resolve(&self, resolution: NewResolution) -> Result<Resolved, StoreError> {
         let note = |done: &Resolved, book: &Book| {
             if let Resolved::Done(command) = done {
-                book.stored(command);
-                book.met("a person settled a doubt");
+                book.by_person(command);
             }
         };
         self.write(|s| async move { s.resolve(resolution).await }, note).await

@@ -77,7 +77,7 @@ pub(super) async fn run(seed: u64) -> Judged {
     let mut world = World::new(seed).await;
     let rounds = world.random.usize(6..14);
     for _ in 0..rounds {
-        world.disturb_plc();
+        world.disturb_plc().await;
         world.disturb_net();
         world.ask().await;
         world.live(1..9_000).await;
@@ -165,7 +165,7 @@ impl World {
     }
 
     /// What becomes of the next writes, whether the PLC can be read, and what people do there.
-    fn disturb_plc(&mut self) {
+    async fn disturb_plc(&mut self) {
         let fate = |random: &mut fastrand::Rng| match random.u8(0..10) {
             0..5 => Fate::Answered,
             5 | 6 => Fate::AnswerLost,
@@ -190,6 +190,12 @@ impl World {
         let id = if self.random.bool() { FEEDER } else { OTHER };
         let portion = if edit { self.next_portion() } else { 0 };
         let lie = (self.special == Special::Lies && self.one_in(4)).then(|| self.random.u8(0..4));
+        if lie == Some(1) {
+            // It forgets what was seen: of a dose that nobody saw before it was forgotten nobody can
+            // tell, and the rules ask of a PLC that it latches before its motor starts.
+            self.plc.plc().readable = true;
+            sleep(Duration::from_secs(2)).await;
+        }
         let mut plc = self.plc.plc();
         plc.fates = fates.into_iter().chain([Fate::Answered]).collect();
         plc.readable = !unreadable;

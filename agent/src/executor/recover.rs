@@ -2,7 +2,7 @@
 //! configs are read back by the poller.
 
 use futures_util::future::BoxFuture;
-use pasamanos_proto::model::Action;
+use pasamanos_proto::model::{Action, Reason};
 
 use super::dose::{self, Doubt};
 use super::job::Job;
@@ -30,7 +30,11 @@ pub(super) async fn sort(context: &Context, cell: &Arc<RobotCell>, open: Vec<Ent
             Action::FeedNow { .. } => {
                 let dose = cell.ledger.look().await.open_dose.clone();
                 let mine = dose.filter(|d| d.order.command == entry.order.command);
-                if let Some(open) = mine {
+                // Of a dose that the PLC forgot no slot can tell any more: a fence that it takes now
+                // would say of one that ran that it never did. A person settles it.
+                let forgotten = cell.traits.sequenced
+                    && entry.report.as_ref().is_some_and(|r| r.reason == Reason::PlcMemoryLost);
+                if let Some(open) = mine.filter(|_| !forgotten) {
                     let doubt = dose::recover(&job, &open);
                     recovered.dose = Some((job, doubt));
                 }

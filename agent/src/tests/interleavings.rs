@@ -26,6 +26,27 @@ async fn p3_a_plc_that_rolls_back_in_the_middle_of_a_dose_doses_no_second_time()
     assert_eq!(rig.plc.plc().ran.len(), 1, "it was given again");
 }
 
+/// The same, and then the agent starts anew: the slot is free again, and taking it proves nothing.
+#[tokio::test(start_paused = true)]
+async fn p2_a_dose_that_the_plc_forgot_is_not_expired_by_a_restart() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    let dose = rig.feed(5_000);
+    peer.order(&dose).await;
+    peer.executing(&dose.command).await;
+    peer.play(Duration::from_secs(1)).await;
+    rig.plc.plc().roll_back();
+    let end = peer.outcome(&dose.command).await;
+    assert_eq!((end.state, end.reason), (CommandState::Uncertain, Reason::PlcMemoryLost));
+    drop(peer);
+    rig.restart().await;
+    let mut peer = rig.open().await;
+    peer.play(Duration::from_mins(1)).await;
+    let said: Vec<_> = peer.reports.iter().filter(|r| r.command == dose.command).collect();
+    assert!(said.iter().all(|r| r.state == CommandState::Uncertain), "{said:?}");
+    assert_eq!(rig.plc.plc().ran.len(), 1);
+}
+
 /// RULES 6.2: what was compared before a dose ended is compared again before the first tag.
 #[tokio::test(start_paused = true)]
 async fn p6_a_change_at_the_farm_while_a_config_waits_is_not_overwritten() {
