@@ -44,6 +44,7 @@ class BlockFace:
         self._machine = machine
         self._tags = tags
         self._blocks: dict[str, Any] = {}
+        self._cfg_taken: list[int] = []
         machine.face = self
 
     @classmethod
@@ -96,8 +97,10 @@ class BlockFace:
         current = self._machine.mem.config
         if words[:3] != [epoch, current.rev, (current.rev + 1) & U32]:
             return
-        config = decode_config(words)
+        # A PLC that puts a config back does not take it again from the block that still stands there.
+        config = decode_config(words) if words != self._cfg_taken else None
         if config and is_reasonable(config, self._machine.spec.max_dose_mg):
+            self._cfg_taken = words
             self._machine.take_config(config)
 
     def _take_cmd(self, words: Any, epoch: int, plc_time_s: int) -> None:

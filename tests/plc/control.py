@@ -9,6 +9,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from asyncua import ua
+
 from farm import FarmError
 from machine import Machine
 from plc import Plc
@@ -125,6 +127,12 @@ class Control:
         self._wire.refuse_subscriptions, self._wire.max_items = refuse, max_items
         self._wire.slowest_publish_ms, self._wire.mute = slowest_ms, mute
         return {"open": self._plc.subscriptions()}
+
+    async def op_lose_writes(self, n: int) -> None:
+        self._wire.lose_writes = n
+
+    async def op_quality(self, code: str) -> None:
+        self._wire.quality = getattr(ua.StatusCodes, code)
 
     async def op_ledger(self) -> Answer:
         return {"lines": self._plc.ledger.lines()}

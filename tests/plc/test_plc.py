@@ -393,6 +393,10 @@ class SharedPlc(unittest.IsolatedAsyncioTestCase):
         await until(feeder.cfg, lambda c: c["portion_mg"] == 900)
         cfg = await until(feeder.cfg, lambda c: c["portion_mg"] == 1500)
         self.assertEqual(cfg["rev"], 1)
+        # Put back for good: the block that still stands in Cfg is not taken again.
+        beat = (await feeder.sts())["heartbeat"]
+        await feeder.until(lambda s: s["heartbeat"] > beat + 10)
+        self.assertEqual((await feeder.cfg())["portion_mg"], 1500)
 
     async def test_the_plc_feeds_itself(self) -> None:
         feeder = await self.feeder("Meal")
@@ -435,6 +439,28 @@ class SharedPlc(unittest.IsolatedAsyncioTestCase):
             await asyncio.wait_for(feeder.write("Cmd", command), 0.3)
         await feeder.until(lambda s: s["last_state"] == "DONE")
         self.assertEqual(len(self.plc.ends("Links")), 1)
+
+    async def test_a_lost_write_is_never_executed(self) -> None:
+        feeder = await self.feeder("Links")
+        before, command = len(self.plc.ends("Links")), await feeder.command()
+        self.plc.control("lose_writes", n=1)
+        with self.assertRaises((TimeoutError, asyncio.TimeoutError)):
+            await asyncio.wait_for(feeder.write("Cmd", command), 0.3)
+        beat = (await feeder.sts())["heartbeat"]
+        await feeder.until(lambda s: s["heartbeat"] > beat + 3)
+        self.assertEqual(len(self.plc.ends("Links")), before)
+        await feeder.write("Cmd", command)
+        await feeder.until(lambda s: s["last_state"] == "DONE")
+
+    async def test_values_of_bad_quality_say_so(self) -> None:
+        feeder = await self.feeder("Links")
+        self.plc.control("quality", code="BadNoCommunication")
+        try:
+            with self.assertRaises(ua.UaStatusCodeError):
+                await feeder.read("Alive")
+        finally:
+            self.plc.control("quality", code="Good")
+        await feeder.read("Alive")
 
     async def test_a_frozen_plc_answers_old_values(self) -> None:
         feeder = await self.feeder("Frozen")

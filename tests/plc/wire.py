@@ -15,6 +15,8 @@ from asyncua.server import binary_server_asyncio
 from asyncua.server.subscription_service import SubscriptionService
 from asyncua.server.uaprocessor import UaProcessor
 
+WRITE_REQUEST = ua.NodeId(ua.ObjectIds.WriteRequest_Encoding_DefaultBinary)
+
 
 @dataclass
 class WireFaults:
@@ -22,6 +24,8 @@ class WireFaults:
 
     delay_ms: int = 0
     drop_writes: int = 0
+    lose_writes: int = 0
+    quality: int = ua.StatusCodes.Good
     refuse_subscriptions: bool = False
     max_items: int | None = None
     slowest_publish_ms: int = 0
@@ -32,12 +36,21 @@ def install(faults: WireFaults) -> None:
     """Lets every connection made from now on suffer these faults (asyncua has no hook, but one name)."""
 
     class FaultyProcessor(UaProcessor):
+        async def _process_message(self, typeid: Any, *rest: Any) -> Any:
+            if typeid == WRITE_REQUEST and faults.lose_writes > 0:
+                faults.lose_writes -= 1
+                return True
+            return await super()._process_message(typeid, *rest)
+
         def send_response(self, requesthandle: Any, seqhdr: Any, response: Any, *rest: Any, **named: Any) -> None:
             if isinstance(response, ua.WriteResponse) and faults.drop_writes > 0:
                 faults.drop_writes -= 1
                 return
             if isinstance(response, ua.PublishResponse) and faults.mute:
                 return
+            if isinstance(response, ua.ReadResponse) and faults.quality != ua.StatusCodes.Good:
+                status = ua.StatusCode(ua.UInt32(faults.quality))
+                response.Results = [replace(value, StatusCode_=status) for value in response.Results]
             send = super().send_response
             if faults.delay_ms and isinstance(response, ua.ReadResponse | ua.WriteResponse):
                 later = asyncio.get_running_loop().call_later

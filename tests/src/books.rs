@@ -143,7 +143,7 @@ pub fn judge(history: &[Asked], truth: &Truth) -> Vec<String> {
     }
     doses(history, truth, &mut broken);
     holds(history, truth, &mut broken);
-    totals(truth, &mut broken);
+    broken.extend(totals(truth));
     broken
 }
 
@@ -195,7 +195,8 @@ fn doses(history: &[Asked], truth: &Truth, broken: &mut Vec<String>) {
 }
 
 /// Every milligram once: totaliser = the PLC's log = journal = history.
-fn totals(truth: &Truth, broken: &mut Vec<String>) {
+pub fn totals(truth: &Truth) -> Vec<String> {
+    let mut broken = Vec::new();
     for (feeder, total) in &truth.totals {
         let of = |mine: &str| mine == feeder;
         let log: i64 = truth.executions.iter().filter(|e| of(&e.feeder)).map(|e| e.mg).sum();
@@ -207,6 +208,7 @@ fn totals(truth: &Truth, broken: &mut Vec<String>) {
             ));
         }
     }
+    broken
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ pub mod caller;
 pub mod check;
 pub mod client;
 pub mod fault_proxy;
+pub mod files;
 pub mod journal;
 pub mod kills;
 pub mod paths;
@@ -16,6 +17,7 @@ pub mod scripted;
 pub mod sim;
 pub mod stack;
 pub mod wait;
+pub mod wall_clock;
 
 pub use client::Client;
 pub use fault_proxy::FaultProxy;

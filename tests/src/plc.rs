@@ -154,3 +154,20 @@ pub fn read_ledger(path: PathBuf) -> anyhow::Result<Vec<Value>> {
     let text = std::fs::read_to_string(path)?;
     Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
+
+/// The example configuration that we ship, with this PLC's address, leave to write, and further keys of
+/// its `[[plc]]`.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn example(plc: &Plc, extra: &str) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(paths::root().join("config/agent.example.toml"))?;
+    let own = |line: &&str| {
+        !["server =", "agent =", "data_dir ="].iter().any(|key| line.starts_with(key))
+    };
+    let text: Vec<_> = text.lines().filter(own).collect();
+    Ok(text
+        .join("\n")
+        .replace("opc.tcp://127.0.0.1:4840/feedlab", &plc.endpoint())
+        .replace("access = \"read_only\"", &format!("access = \"read_write\"\n{extra}")))
+}

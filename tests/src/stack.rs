@@ -29,6 +29,7 @@ pub struct StackBuilder {
     proxied: bool,
     agentless: bool,
     crash_at: Option<(Part, String)>,
+    env: Vec<(Part, String, PathBuf)>,
 }
 
 /// A program that a crash point is in.
@@ -52,6 +53,7 @@ impl Default for StackBuilder {
             proxied: false,
             agentless: false,
             crash_at: None,
+            env: Vec::new(),
         }
     }
 }
@@ -75,6 +77,13 @@ impl StackBuilder {
     #[must_use]
     pub fn farm(mut self, toml: impl Into<String>) -> Self {
         self.agent_toml = toml.into();
+        self
+    }
+
+    /// A program sees this in its environment.
+    #[must_use]
+    pub fn env(mut self, part: Part, key: &str, value: &Path) -> Self {
+        self.env.push((part, key.to_owned(), value.to_owned()));
         self
     }
 
@@ -208,7 +217,7 @@ impl Stack {
             .arg("--port-file")
             .arg(&port_file)
             .args(&self.builder.server_args);
-        self.crash_env(Part::Server, &mut command);
+        self.environment(Part::Server, &mut command);
         self.server = Some(Process::start("server", &mut command, self.dir.path())?);
         let ports = self.port_file("server", &port_file).await?;
         let port = |key: &str| {
@@ -250,7 +259,9 @@ impl Stack {
         self.builder.crash_at = at;
     }
 
-    fn crash_env(&self, part: Part, command: &mut Command) {
+    fn environment(&self, part: Part, command: &mut Command) {
+        let own = self.builder.env.iter().filter(|(of, ..)| *of == part);
+        command.envs(own.map(|(_, key, value)| (key, value)));
         match &self.builder.crash_at {
             Some((at, point)) if *at == part => command.env("CRASH_AT", point),
             _ => command.env_remove("CRASH_AT"),
@@ -285,7 +296,7 @@ impl Stack {
         std::fs::write(self.agent_toml(), head + &self.builder.agent_toml)?;
         let mut command = Command::new(paths::binary("pasamanos-agent")?);
         command.arg("--config").arg(self.agent_toml());
-        self.crash_env(Part::Agent, &mut command);
+        self.environment(Part::Agent, &mut command);
         self.agent = Some(Process::start("agent", &mut command, self.dir.path())?);
         Ok(())
     }

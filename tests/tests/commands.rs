@@ -356,3 +356,15 @@ async fn p13_a_refusal_is_counted_by_its_reason() {
     }
     assert_eq!(stack.client.commands().await.unwrap(), []);
 }
+
+/// A dose that was told as applied is not in the way of the next, however old the last status is.
+#[tokio::test]
+async fn one_dose_after_the_other_is_given_at_once() {
+    let stack = Stack::builder().start().await.unwrap();
+    let feeder = stack.first_feeder().await.unwrap();
+    for n in 1..=5 {
+        let dose = stack.client.feed_now(&feeder, 150).await.unwrap();
+        assert_eq!(dose.state(), CommandState::Applied, "dose {n}: {dose:?}");
+    }
+    assert_eq!(stack.doses_started().unwrap(), 5);
+}

@@ -7,27 +7,16 @@ use std::time::Duration;
 
 use pasamanos_proto::pb::{self, CommandState, ConfigAuthor, FeederState, watch_farm_response};
 use pasamanos_tests::client::{expect, reason};
-use pasamanos_tests::{Plc, Stack, paths, wait_for};
+use pasamanos_tests::plc::example;
+use pasamanos_tests::{Plc, Stack, wait_for};
 use rustix::process::Signal;
 use serde_json::json;
 use tonic::{Code, Status};
 
 const WITHIN: Duration = Duration::from_secs(15);
 
-/// The example configuration that we ship, with this PLC's address and leave to write.
-fn example(plc: &Plc, extra: &str) -> String {
-    let text = std::fs::read_to_string(paths::root().join("config/agent.example.toml")).unwrap();
-    let own = |line: &&str| {
-        !["server =", "agent =", "data_dir ="].iter().any(|key| line.starts_with(key))
-    };
-    let text: Vec<_> = text.lines().filter(own).collect();
-    text.join("\n")
-        .replace("opc.tcp://127.0.0.1:4840/feedlab", &plc.endpoint())
-        .replace("access = \"read_only\"", &format!("access = \"read_write\"\n{extra}"))
-}
-
 async fn stack(plc: &Plc) -> Stack {
-    Stack::builder().farm(example(plc, "")).start().await.unwrap()
+    Stack::builder().farm(example(plc, "").unwrap()).start().await.unwrap()
 }
 
 fn commanded(plc: &Plc) -> usize {
@@ -161,7 +150,7 @@ async fn p2_a_plc_that_stops_is_told_truthfully_and_comes_back_by_itself() {
 async fn p3_a_dose_in_a_frozen_plc_is_never_given_twice_nor_called_wrong() {
     let plc = Plc::start(&[]).await.unwrap();
     let stack = Stack::builder()
-        .farm(example(&plc, ""))
+        .farm(example(&plc, "").unwrap())
         .server_arg(&["--start-limit", "2s"])
         .start()
         .await
@@ -206,7 +195,7 @@ async fn a_plc_with_user_and_password_is_reached_and_a_wrong_one_is_a_config_err
     let secret = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(secret.path(), "s3cret\n").unwrap();
     let logon = format!("user = \"agent\"\npassword_file = \"{}\"", secret.path().display());
-    let mut stack = Stack::builder().farm(example(&plc, &logon)).start().await.unwrap();
+    let mut stack = Stack::builder().farm(example(&plc, &logon).unwrap()).start().await.unwrap();
     let applied = stack.client.set_portion("feeder-r1", 1_600).await.unwrap();
     assert_eq!(applied.state(), CommandState::Applied);
 
@@ -265,7 +254,7 @@ async fn edits_at_the_farm(plc: &Plc, stack: &Stack, portions: &[i32]) -> Durati
 
 async fn polled_every(plc: &Plc, poll: Duration) -> Stack {
     let poll = format!("poll = \"{}ms\"", poll.as_millis());
-    let farm = example(plc, "").replace("poll = \"250ms\"", &poll);
+    let farm = example(plc, "").unwrap().replace("poll = \"250ms\"", &poll);
     assert!(farm.contains(&poll));
     Stack::builder().farm(farm).start().await.unwrap()
 }

@@ -100,7 +100,9 @@ async fn begin(job: &mut Job, portion_mg: i32, settling: bool) -> Result<Doubt, 
     };
     let journaled = job.cell.ledger.look().await.slot.map(|(_, sequence)| sequence);
     let block = block(job, &ready, journaled, feeder.outlet, amount_mg)?;
-    let mine = SlotUse { epoch: block.epoch, sequence: block.sequence, token: block.token };
+    let known = known_to_plc(job, &ready, block.token).await?;
+    let sequence = known.unwrap_or(block.sequence);
+    let mine = SlotUse { epoch: block.epoch, sequence, token: block.token };
     let (order, epoch) = (job.order.clone(), job.epoch);
     if planted!("agent-intent-after-write") {
         let _too_early = job.cell.submit(&block).await;
@@ -110,12 +112,34 @@ async fn begin(job: &mut Job, portion_mg: i32, settling: bool) -> Result<Doubt, 
     })
     .await?;
     crash_point!("agent.dose.intent-journaled");
+    if known.is_some() {
+        return Ok(Doubt::Slot(Drive::recalled(job, mine, feeder.outlet, amount_mg)));
+    }
     let dispensing_ms = i64::from(feeder.limits.dispensing_s(portion_mg)) * 1_000;
     Ok(if job.cell.traits.sequenced {
         Doubt::Slot(Drive::new(job, mine, block, dispensing_ms))
     } else {
         Doubt::Scalar(scalar::Watch::new(job, block, ready.total_mg, dispensing_ms))
     })
+}
+
+/// The sequence under which the PLC took this command before, if it is one that the journal does not
+/// know: a journal that was put back forgot it, and whoever asks again must not be fed again.
+async fn known_to_plc(job: &Job, ready: &Ready, token: u32) -> Result<Option<u32>, NotBegun> {
+    let Some(slot) = ready.slot.filter(|_| job.cell.traits.sequenced) else { return Ok(None) };
+    let journal = job.cell.ledger.look().await.slot;
+    let nothing_new = journal.map_or(slot.last_sequence == 0, |(epoch, sequence)| {
+        epoch != slot.epoch || sequence == slot.last_sequence
+    });
+    if nothing_new {
+        return Ok(None);
+    }
+    let history = job.cell.history().await.map_err(|e| {
+        let verdict = Verdict::rejected(Reason::PlcUnreachable).with("robot", &job.cell.id);
+        NotBegun::Refused(Box::new(verdict.detail(e.to_string())))
+    })?;
+    let mine = history.iter().find(|r| r.op == SlotOp::Dose && r.token == token);
+    Ok(mine.map(|r| r.sequence))
 }
 
 /// What will be written, the same each time: the PLC may start it until its own clock says that the

@@ -90,6 +90,8 @@ pub(super) struct Drive {
     sent: bool,
     op: SlotOp,
     doubted: bool,
+    /// What fell is in the books already, as growth that nobody watched.
+    recorded: bool,
     running: bool,
     /// It was read as consumed by this dose: a PLC that shows it unconsumed lost memory.
     consumed: bool,
@@ -109,6 +111,7 @@ impl Drive {
             sent: false,
             op: SlotOp::Dose,
             doubted: false,
+            recorded: false,
             running: false,
             consumed: false,
             written_ms: None,
@@ -135,6 +138,11 @@ impl Drive {
             op: if planted!("agent-open-dose-repeated") { SlotOp::Dose } else { SlotOp::Nop },
             ..Self::new(job, mine, block, 0)
         }
+    }
+
+    /// A dose that the PLC remembers and the journal does not.
+    pub(super) fn recalled(job: &Job, mine: SlotUse, outlet: u8, amount_mg: u32) -> Self {
+        Self { recorded: true, ..Self::recovered(job, mine, outlet, amount_mg) }
     }
 
     /// Whether it was reported as UNCERTAIN already.
@@ -274,7 +282,7 @@ impl Drive {
     fn ended(&self, job: &Job, state: SlotState, reason: u32, mg: u32) -> Settled {
         let basis = job.cell.traits.basis;
         let (why, name) = plc_reason(reason);
-        let end = Some(DoseEnd { mg: mg.into(), basis });
+        let end = (!self.recorded).then(|| DoseEnd { mg: mg.into(), basis });
         match state {
             SlotState::Done => {
                 let verdict = Verdict::applied().dispensed(mg.into(), basis);

@@ -14,6 +14,8 @@ pub const POINTS: &[(&str, &str)] = &[
     ("server.command.sent", "in doubt, and settled by the next hello: once or never"),
     ("server.outcome.before-commit", "reported again in the next hello"),
     ("server.outcome.committed", "reported again, absorbed, acknowledged"),
+    ("server.records.before-commit", "sent again in the next session"),
+    ("server.records.committed", "sent again, absorbed, acknowledged"),
     ("server.frame.sent", "reported again, absorbed, acknowledged"),
     ("agent.command.received", "not journaled: the next hello does not list it, it is EXPIRED"),
     ("agent.epoch.journaled", "no frame was sent under the epoch: no lease"),

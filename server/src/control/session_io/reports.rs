@@ -15,6 +15,11 @@ const MAX_QUEUED: usize = 2_048;
 /// Reports stored in one transaction.
 const MAX_BATCH: usize = 64;
 
+/// Of records there is one batch at a time.
+fn is_records(item: &Ingest) -> bool {
+    matches!(item, Ingest::Records(_))
+}
+
 impl Session {
     /// Stores what is queued, one batch at a time.
     pub(super) fn start_storing(&mut self) {
@@ -24,6 +29,9 @@ impl Session {
                 (self.control.clone(), self.agent.clone(), self.holder.epoch);
             self.storing = Some(Box::pin(async move {
                 crash_point!("server.outcome.before-commit");
+                if batch.iter().any(is_records) {
+                    crash_point!("server.records.before-commit");
+                }
                 let now_ms = control.clock.wall_ms();
                 let result = control.store.ingest(&agent, epoch, &batch, now_ms).await;
                 (batch, result)
@@ -61,6 +69,9 @@ impl Session {
             }
         };
         crash_point!("server.outcome.committed");
+        if batch.iter().any(is_records) {
+            crash_point!("server.records.committed");
+        }
         for item in stored {
             self.tell(item);
         }
