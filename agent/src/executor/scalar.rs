@@ -109,7 +109,7 @@ impl Watch {
         self.readable_ms.get_or_insert(job.now_ms());
         let feeder = snapshot.feeders.iter().find(|f| f.feeder == *job.feeder())?;
         self.fed |= feeder.dosing;
-        if let Some(settled) = self.echo(job, snapshot) {
+        if let Some(settled) = self.echo(job, snapshot, feeder) {
             return Some(settled);
         }
         // While the PLC echoes, the echo tells; a meal of the schedule grows the totaliser too.
@@ -118,21 +118,46 @@ impl Watch {
     }
 
     /// The PLC echoes the sequence that it ran.
-    fn echo(&self, job: &Job, snapshot: &RobotSnapshot) -> Option<Settled> {
+    fn echo(
+        &self,
+        job: &Job,
+        snapshot: &RobotSnapshot,
+        feeder: &FeederSnapshot,
+    ) -> Option<Settled> {
         let slot = snapshot.slot.filter(|s| Some(s.last_sequence) == self.sequence)?;
         if slot.last_op != SlotOp::Dose {
             return None;
         }
-        let (mg, basis) = (u64::from(slot.dispensed_mg), job.cell.traits.basis);
+        let asked = u64::from(self.amount_mg);
+        let (mut mg, basis) = (u64::from(slot.dispensed_mg), job.cell.traits.basis);
+        let mut short = mg > 0 && mg + 1 < asked;
+        // Not mapped, or cut at once by a power loss that the echo survived: the totaliser tells, at
+        // rest. A PLC that forgot what was asked shows only that it ended.
+        if slot.state == SlotState::Done
+            && mg == 0
+            && let (Some(total), Some(before)) = (feeder.total_mg, self.before_mg)
+        {
+            if feeder.dosing || self.last_total != Some(total) {
+                return None;
+            }
+            let grown = total.checked_sub(before)?;
+            short = grown + (asked / 20).max(1) < asked;
+            mg = if short { grown } else { 0 };
+        }
+        short &= basis.is_measured();
         let end = Some(DoseEnd { mg, basis });
         match slot.state {
-            SlotState::Done => {
+            SlotState::Done if !short => {
                 let verdict = Verdict::applied().dispensed(mg, basis);
                 Some(Settled { verdict, end, unused: false })
             }
-            SlotState::Aborted if basis.is_measured() => {
+            SlotState::Done | SlotState::Aborted if basis.is_measured() => {
+                let why = match slot.state {
+                    SlotState::Done => "short",
+                    _ => crate::records::plc_reason(slot.reason).1,
+                };
                 let verdict = Verdict::partial(Reason::PlcRefused)
-                    .with("plc_reason", crate::records::plc_reason(slot.reason).1)
+                    .with("plc_reason", why)
                     .dispensed(mg, basis);
                 Some(Settled { verdict, end, unused: false })
             }
