@@ -1,11 +1,12 @@
 //! Which session may journal. A command is journaled only while its session is current, under one
-//! lock; ending a session takes that lock, so that nothing received under it is journaled after.
+//! lock; ending a session takes that lock alone, so that nothing received under it is journaled after.
+//! Commands share it: those that are journaled at one time share a transaction.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use pasamanos_faults::planted;
-use tokio::sync::{Mutex, MutexGuard, watch};
+use tokio::sync::{RwLock, RwLockReadGuard, watch};
 
 use crate::clock::Clock;
 
@@ -13,7 +14,7 @@ use crate::clock::Clock;
 #[derive(Debug)]
 pub(crate) struct Gate {
     clock: Clock,
-    current: Mutex<()>,
+    current: RwLock<()>,
     epoch: watch::Sender<Option<i64>>,
     heard_ms: AtomicI64,
     ttl_ms: AtomicI64,
@@ -21,7 +22,7 @@ pub(crate) struct Gate {
 
 /// While it lives the session cannot end.
 pub(crate) struct Entered<'a>(
-    #[allow(dead_code, reason = "its drop is what counts")] MutexGuard<'a, ()>,
+    #[allow(dead_code, reason = "its drop is what counts")] RwLockReadGuard<'a, ()>,
 );
 
 impl Gate {
@@ -29,7 +30,7 @@ impl Gate {
     pub(crate) fn new(clock: Clock) -> Self {
         Self {
             clock,
-            current: Mutex::new(()),
+            current: RwLock::new(()),
             epoch: watch::Sender::new(None),
             heard_ms: AtomicI64::new(0),
             ttl_ms: AtomicI64::new(0),
@@ -38,7 +39,7 @@ impl Gate {
 
     /// A session begins: its epoch is durable.
     pub(crate) async fn open(&self, epoch: i64, ttl: Duration) {
-        let _entered = self.current.lock().await;
+        let _alone = self.current.write().await;
         self.ttl_ms.store(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
         self.heard();
         self.epoch.send_replace(Some(epoch));
@@ -46,7 +47,7 @@ impl Gate {
 
     /// The session ends: waits for what is being journaled, drops the rest.
     pub(crate) async fn close(&self) {
-        let _entered = self.current.lock().await;
+        let _alone = self.current.write().await;
         self.epoch.send_replace(None);
     }
 
@@ -63,7 +64,7 @@ impl Gate {
 
     /// Enters to journal a command of that session; `None` if it is over, or looks so after a sleep.
     pub(crate) async fn enter(&self, epoch: i64) -> Option<Entered<'_>> {
-        let guard = self.current.lock().await;
+        let guard = self.current.read().await;
         let current = *self.epoch.borrow() == Some(epoch) || planted!("agent-old-session-runs");
         (current && !self.stale()).then(|| Entered(guard))
     }

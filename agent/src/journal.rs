@@ -1,9 +1,12 @@
 //! The agent's durable memory: `SQLite`, write-ahead log, `synchronous=FULL`. One task owns the one
-//! connection; every commit is one transaction and one fsync, and lasts before it is answered.
+//! connection. What is committed lasts before it is answered; what waits together shares a transaction
+//! and its fsync.
 
 mod apply;
 mod change;
 mod load;
+mod owner;
+mod script;
 mod steady;
 
 use std::fs::{File, OpenOptions};
@@ -21,6 +24,7 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use self::change::{Change, Entry, EnvelopeEntry, HoldRow, LooseMarks, Mark, SlotUse};
 pub(crate) use self::load::{Loaded, LoadedFeeder};
+use self::owner::Owner;
 pub(crate) use self::steady::Steady;
 use crate::clock::Clock;
 
@@ -117,13 +121,7 @@ impl Journal {
         let (jobs, waiting) = mpsc::channel(JOBS);
         let (mark, high_water) = watch::channel(loaded.record_high_water);
         let incarnation: Arc<str> = loaded.incarnation.as_str().into();
-        let owner = Owner {
-            conn,
-            lazy: Vec::new(),
-            high_water: mark,
-            steady: loaded.steady.clone(),
-            _lock: lock,
-        };
+        let owner = Owner::new(conn, mark, loaded.steady.clone(), lock);
         tasks.spawn(owner.run(waiting));
         let clock = clock.clone();
         let journal = Self {
@@ -246,95 +244,5 @@ fn lock(path: &Path) -> Result<File, JournalError> {
         Err(_) if planted!("agent-journal-unlocked") => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(JournalError::Locked(path.into())),
         Err(std::fs::TryLockError::Error(e)) => Err(failed(e)),
-    }
-}
-
-struct Owner {
-    conn: SqliteConnection,
-    lazy: Vec<Lazy>,
-    high_water: watch::Sender<i64>,
-    steady: Steady,
-    // Held for life: two agents on one journal would feed twice.
-    _lock: File,
-}
-
-/// More than this is written at once even if nothing else is.
-const MAX_LAZY: usize = 256;
-
-impl Owner {
-    async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
-        while let Some(job) = jobs.recv().await {
-            match job {
-                Job::Commit(changes, reply) => {
-                    let _gone = reply.send(self.commit(changes).await);
-                }
-                Job::Lazily(lazy) => {
-                    self.lazy.push(lazy);
-                    if self.lazy.len() >= MAX_LAZY
-                        && let Err(e) = self.commit(Vec::new()).await
-                    {
-                        tracing::error!(error = %e, "acknowledgements could not be journaled");
-                    }
-                }
-                Job::Lookup(name, reply) => {
-                    let _gone = reply.send(load::entry(&mut self.conn, &name).await);
-                }
-                Job::Unacked(reply) => {
-                    let _gone = reply.send(self.unacked().await);
-                }
-                Job::Records { after, max, reply } => {
-                    let _gone = reply.send(load::records(&mut self.conn, after, max).await);
-                }
-                Job::Oldest(reply) => {
-                    let _gone = reply.send(load::oldest_record(&mut self.conn).await);
-                }
-                Job::Close(done) => {
-                    if let Err(e) = self.commit(Vec::new()).await {
-                        tracing::error!(error = %e, "the journal's last write failed");
-                    }
-                    if let Err(e) = self.conn.close().await {
-                        tracing::error!(error = %e, "the journal did not close cleanly");
-                    }
-                    let _gone = done.send(());
-                    return;
-                }
-            }
-        }
-    }
-
-    async fn commit(&mut self, changes: Vec<Change>) -> Result<(), JournalError> {
-        let mut high_water = *self.high_water.borrow();
-        let mut tx = self.conn.begin_with("BEGIN IMMEDIATE").await?;
-        let now = self.steady.now_ms();
-        for lazy in &self.lazy {
-            apply::lazy(&mut tx, lazy, now).await?;
-        }
-        // Only the newest place counts: one statement for all that was acknowledged.
-        let newest = self.lazy.iter().rev().find_map(|lazy| match lazy {
-            Lazy::Acked(_, _, anchor) => Some(anchor),
-            Lazy::RecordsThrough(_) => None,
-        });
-        if let Some(anchor) = newest {
-            apply::anchored(&mut tx, *anchor).await?;
-        }
-        for change in changes {
-            apply::change(&mut tx, change, now, &mut high_water).await?;
-        }
-        apply::steady(&mut tx, &self.steady, now).await?;
-        tx.commit().await?;
-        self.lazy.clear();
-        self.high_water.send_if_modified(|h| std::mem::replace(h, high_water) != high_water);
-        Ok(())
-    }
-
-    /// Those that the server acknowledged a moment ago are left out, written or not.
-    async fn unacked(&mut self) -> Result<Unacked, JournalError> {
-        if !self.lazy.is_empty() {
-            self.commit(Vec::new()).await?;
-        }
-        Ok(Unacked {
-            entries: load::unacked(&mut self.conn).await?,
-            anchor: load::anchor(&mut self.conn).await?,
-        })
     }
 }

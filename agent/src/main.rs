@@ -69,9 +69,9 @@ fn main() -> ExitCode {
     if let Err(e) = telemetry::init(&cli.common.log, cli.common.log_format) {
         return fail(&e);
     }
-    // Two threads: the farm PC has other work, and a stuck driver must not stop the heartbeat.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    // One thread: all that it does is wait, and handing work between threads costs more than the work.
+    // What blocks has its own: the journal's database, and the simulated PLC with its files.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(32)
         .thread_stack_size(1024 * 1024)
         .enable_all()

@@ -121,4 +121,19 @@ impl Process {
         let kib = line.split_whitespace().nth(1).context("no VmRSS")?;
         Ok(kib.parse()?)
     }
+
+    /// Processor time that it used so far, ms, in user and kernel mode.
+    ///
+    /// # Errors
+    /// If it ended.
+    pub fn cpu_ms(&self) -> anyhow::Result<u64> {
+        // Linux tells it in hundredths of a second, whatever the kernel's own tick.
+        const TICK_MS: u64 = 10;
+        let id = self.id().context("has ended")?;
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
+        // Behind the name, which may hold anything: utime and stime are fields 14 and 15 of all.
+        let rest = stat.rsplit_once(')').context("no name")?.1;
+        let ticks = rest.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
+        Ok(ticks.sum::<Result<u64, _>>()? * TICK_MS)
+    }
 }

@@ -12,6 +12,7 @@ use sqlx::{Row as _, SqliteConnection};
 use uuid::Uuid;
 
 use super::change::{Entry, EnvelopeEntry, HoldRow, LooseMarks, Mark, SlotUse};
+use super::script::Script;
 use super::{JournalError, Steady, apply};
 use crate::clock::Clock;
 
@@ -92,7 +93,9 @@ pub(super) async fn all(
     let fresh = !meta.contains_key("incarnation");
     if fresh {
         let id = Uuid::new_v4().to_string();
-        apply::meta(conn, "incarnation", &id).await?;
+        let mut script = Script::default();
+        apply::meta(&mut script, "incarnation", &id);
+        script.run(&mut *conn).await?;
         meta.insert("incarnation".into(), id);
     }
     let number = |key: &str| meta.get(key).map_or(Ok(0), |v| parse::<i64>(v));

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use pasamanos_faults::crash_point;
 use pasamanos_proto::model::{
-    BodyHash, CommandName, CommandOrder, CommandReport, CommandState, Invalid, Reason, RobotId,
-    duration_from_ms, duration_ms,
+    BodyHash, CommandName, CommandOrder, CommandReport, CommandState, FeederId, Invalid, Reason,
+    RobotId, duration_from_ms, duration_ms,
 };
 use pasamanos_proto::pb::{self, LinkState, connect_request, connect_response};
 use tokio::sync::mpsc;
@@ -38,6 +38,8 @@ pub(super) struct Running<'a> {
     shipping: Shipping,
     /// Outcomes that were sent and not acknowledged.
     awaited: BTreeMap<CommandName, (CommandReport, Instant)>,
+    /// The feeders of commands that came in this session and were not acknowledged.
+    received: BTreeMap<CommandName, FeederId>,
     /// Robots that could not be read for the hello: nothing about them is settled.
     unreadable: BTreeSet<RobotId>,
     /// The server may lack what it acknowledged: the next hello tells it.
@@ -69,6 +71,7 @@ impl<'a> Running<'a> {
             status_due: Some(Instant::now()),
             shipping: Shipping::new(welcome.records_through),
             awaited: BTreeMap::new(),
+            received: BTreeMap::new(),
             unreadable,
             tell_again: welcome.tell_again,
             opened: Instant::now(),
@@ -185,9 +188,9 @@ impl<'a> Running<'a> {
         if let Some(report) = context.outbox.pop() {
             if report.state.is_terminal() {
                 if let Some(config) = &report.config
-                    && let Ok(Some(entry)) = context.journal.lookup(&report.command).await
+                    && let Some(feeder) = self.feeder_of(&report.command).await
                 {
-                    self.reported.outcome(&entry.order.feeder, config);
+                    self.reported.outcome(&feeder, config);
                 }
                 crash_point!("agent.outcome.reported");
                 self.awaited.insert(report.command.clone(), (report.clone(), Instant::now()));
@@ -200,6 +203,15 @@ impl<'a> Running<'a> {
         self.status_due = None;
         let now = reports(&self.shared.farm).await;
         Ok(self.reported.diff(now, context.clock.monotonic_ms()).map(Frame::Status))
+    }
+
+    /// The feeder of a command, which an outcome does not name.
+    async fn feeder_of(&self, command: &CommandName) -> Option<FeederId> {
+        if let Some(feeder) = self.received.get(command) {
+            return Some(feeder.clone());
+        }
+        let entry = self.shared.context.journal.lookup(command).await.ok()??;
+        Some(entry.order.feeder)
     }
 
     fn heartbeat(&self) -> pb::Heartbeat {
@@ -255,7 +267,10 @@ impl<'a> Running<'a> {
         match response.frame? {
             Frame::HeartbeatAck(_) => self.lived = true,
             Frame::Command(frame) => match CommandOrder::try_from(frame.clone()) {
-                Ok(order) => self.shared.executor.receive(order, self.terms.epoch).await,
+                Ok(order) => {
+                    self.received.insert(order.command.clone(), order.feeder.clone());
+                    self.shared.executor.receive(order, self.terms.epoch).await;
+                }
                 Err(e) => {
                     tracing::error!(command = frame.command, error = %e, "a command cannot be read");
                     self.unreadable(&frame, &e);
@@ -317,6 +332,7 @@ impl<'a> Running<'a> {
                 && self.awaited.get(&name).is_some_and(|(r, _)| r.state != state);
             if !stale {
                 self.awaited.remove(&name);
+                self.received.remove(&name);
             }
             self.shared.context.journal.acked(name, state, anchor).await;
         }
