@@ -4,6 +4,7 @@
 
 mod apply;
 mod change;
+mod known;
 mod load;
 mod owner;
 mod script;
@@ -121,7 +122,8 @@ impl Journal {
         let (jobs, waiting) = mpsc::channel(JOBS);
         let (mark, high_water) = watch::channel(loaded.record_high_water);
         let incarnation: Arc<str> = loaded.incarnation.as_str().into();
-        let owner = Owner::new(conn, mark, loaded.steady.clone(), lock);
+        let known = load::names(&mut conn).await?;
+        let owner = Owner::new(conn, known, mark, loaded.steady.clone(), lock);
         tasks.spawn(owner.run(waiting));
         let clock = clock.clone();
         let journal = Self {

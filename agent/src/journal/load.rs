@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::StreamExt as _;
 use pasamanos_proto::model::{
     AuditAnchor, CommandName, CommandOrder, CommandReport, FeederId, ObservedConfig, RobotId,
 };
@@ -12,6 +13,7 @@ use sqlx::{Row as _, SqliteConnection};
 use uuid::Uuid;
 
 use super::change::{Entry, EnvelopeEntry, HoldRow, LooseMarks, Mark, SlotUse};
+use super::known::Known;
 use super::script::Script;
 use super::{JournalError, Steady, apply};
 use crate::clock::Clock;
@@ -255,6 +257,16 @@ pub(super) async fn entry(
         .fetch_optional(conn)
         .await?;
     row.as_ref().map(read_entry).transpose()
+}
+
+/// The names of all commands that it holds.
+pub(super) async fn names(conn: &mut SqliteConnection) -> Result<Known, JournalError> {
+    let mut known = Known::default();
+    let mut rows = sqlx::query("SELECT name FROM commands").fetch(conn);
+    while let Some(row) = rows.next().await {
+        known.add(row?.get("name"));
+    }
+    Ok(known)
 }
 
 /// More than this in bytes is not put into one batch: the server's frames are bounded.

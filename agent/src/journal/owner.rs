@@ -8,6 +8,7 @@ use sqlx::Connection as _;
 use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{mpsc, watch};
 
+use super::known::Known;
 use super::script::Script;
 use super::{Change, Job, JournalError, Lazy, Reply, Steady, Unacked, apply, load};
 
@@ -27,6 +28,7 @@ type Waiting = (Vec<Change>, Reply<()>);
 /// See the module.
 pub(super) struct Owner {
     conn: SqliteConnection,
+    known: Known,
     lazy: Vec<Lazy>,
     high_water: watch::Sender<i64>,
     steady: Steady,
@@ -40,12 +42,22 @@ impl Owner {
     /// Over an open journal.
     pub(super) fn new(
         conn: SqliteConnection,
+        known: Known,
         high_water: watch::Sender<i64>,
         steady: Steady,
         lock: File,
     ) -> Self {
         let lazy = Vec::new();
-        Self { conn, lazy, high_water, steady, stamped_ms: None, pruned_ms: None, _lock: lock }
+        Self {
+            conn,
+            known,
+            lazy,
+            high_water,
+            steady,
+            stamped_ms: None,
+            pruned_ms: None,
+            _lock: lock,
+        }
     }
 
     /// Until it is closed, or nobody asks any more.
@@ -123,6 +135,9 @@ impl Owner {
                 }
             }
             for change in changes {
+                if let Change::Command(entry) = &change {
+                    self.known.add(&entry.order.command.to_string());
+                }
                 apply::change(&mut script, change, now, &mut high_water);
             }
             if i == last {
@@ -153,7 +168,12 @@ impl Owner {
     async fn answer(&mut self, ask: Job) {
         match ask {
             Job::Lookup(name, reply) => {
-                let _gone = reply.send(load::entry(&mut self.conn, &name).await);
+                let found = if self.known.may_hold(&name) {
+                    load::entry(&mut self.conn, &name).await
+                } else {
+                    Ok(None)
+                };
+                let _gone = reply.send(found);
             }
             Job::Unacked(reply) => {
                 let _gone = reply.send(self.unacked().await);
