@@ -200,7 +200,10 @@ impl Control {
                 word = timeout_at(due, follower.next()) => match word {
                     Ok(Some(newer)) => progress = newer,
                     Ok(None) => return Err(Error::internal(anyhow::anyhow!("lost a follower"))),
-                    Err(_) => return pending(farm, &progress),
+                    Err(_) => {
+                        let progress = follower.latest().unwrap_or(progress);
+                        return pending(farm, &progress);
+                    }
                 }
             }
         }

@@ -345,6 +345,7 @@ impl State {
         }
         let changed = self.stamp();
         let feeder = progress.command.feeder.clone();
+        let settled = !super::view::is_unsettled(&progress.command);
         self.commands.insert(id, Stamped { changed, value: progress });
         self.mark_pending(&feeder);
         if let Some(view) = self.feeders.get_mut(&feeder) {
@@ -353,7 +354,9 @@ impl State {
                 robot.changed = changed;
             }
         }
-        self.forget_old_commands();
+        if settled {
+            self.forget_old_commands();
+        }
     }
 
     /// A feeder's pending command is the one that the live commands say.

@@ -41,12 +41,17 @@ impl Outcomes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(name)
     }
 
-    /// Tells whoever waits.
+    /// Tells whoever waits. An end wakes them; what is short of it they find when their time is over.
     pub fn publish(&self, progress: &Progress) {
         let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(sender) = map.get(&progress.command.name) {
-            sender.send_replace(Some(progress.clone()));
-        }
+        let Some(sender) = map.get(&progress.command.name) else { return };
+        let end = progress.state.is_terminal();
+        sender.send_if_modified(|word| {
+            if end || word.as_ref().is_none_or(|w| !w.state.is_terminal()) {
+                *word = Some(progress.clone());
+            }
+            end
+        });
     }
 }
 
@@ -59,11 +64,16 @@ pub struct Follower<'a> {
 }
 
 impl Follower<'_> {
-    /// The newest word once there is one that was not yet seen.
+    /// The end once there is one that was not yet seen.
     pub async fn next(&mut self) -> Option<Progress> {
         let receiver = self.receiver.as_mut()?;
         receiver.changed().await.ok()?;
         receiver.borrow_and_update().clone()
+    }
+
+    /// The newest word, an end or not, if there was one.
+    pub fn latest(&self) -> Option<Progress> {
+        self.receiver.as_ref()?.borrow().clone()
     }
 }
 

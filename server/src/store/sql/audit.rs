@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use futures_util::StreamExt as _;
 use pasamanos_proto::model::{AuditAnchor, FarmId};
 use sha2::{Digest as _, Sha256};
-use sqlx::{QueryBuilder, Row as _};
+use sqlx::{Either, Executor as _, QueryBuilder, Row as _};
 
 use super::driver::{Conn, Db, Row, for_update};
 use super::tx::broken;
@@ -29,8 +30,8 @@ pub struct Entry {
     pub time_ms: i64,
 }
 
-/// What one transaction adds to the heads of farms: read and locked at first use, written once by
-/// [`Ledger::flush`], just before the commit.
+/// The heads of farms and what one transaction adds to them: read and locked at first use, written once
+/// by [`Ledger::commit`].
 #[derive(Default)]
 pub struct Ledger {
     farms: BTreeMap<FarmId, Head>,
@@ -150,46 +151,81 @@ impl Ledger {
         Ok(AuditAnchor { sequence: head.seq, hash: head.hash })
     }
 
-    /// Writes records and heads.
-    pub async fn flush(&mut self, conn: &mut Conn) -> Result<(), StoreError> {
-        // Rows a statement: each statement is a trip to the database's thread.
+    /// Writes records and heads, then commits. What goes last goes in one trip to the database's thread.
+    /// The heads stay, for a writer that knows that nobody else wrote meanwhile.
+    pub async fn commit(&mut self, conn: &mut Conn) -> Result<(), CommitError> {
+        // Rows a statement.
         const ROWS: usize = 8;
-        for (farm, head) in std::mem::take(&mut self.farms) {
-            if head.records.is_empty() {
-                continue;
+        let mut last: Option<(QueryBuilder<Db>, usize)> = None;
+        for (farm, head) in &mut self.farms {
+            let records = std::mem::take(&mut head.records);
+            for rows in records.chunks(ROWS) {
+                run(conn, last.take()).await?;
+                last = Some((insert(farm, rows), 1));
             }
-            let farm = farm.to_string();
-            for rows in head.records.chunks(ROWS) {
-                let mut insert = QueryBuilder::<Db>::new(
-                    "INSERT INTO audit
-                         (farm, seq, prev_hash, hash, kind, subject, actor, body, time_ms) ",
-                );
-                insert.push_values(rows, |mut row, r| {
-                    row.push_bind(farm.clone())
-                        .push_bind(r.seq)
-                        .push_bind(r.prev_hash.to_vec())
-                        .push_bind(r.hash.to_vec())
-                        .push_bind(r.kind.clone())
-                        .push_bind(r.subject.clone())
-                        .push_bind(r.actor.clone())
-                        .push_bind(r.body.clone())
-                        .push_bind(r.time_ms);
-                });
-                insert.build().execute(&mut *conn).await?;
+            let Some((script, statements)) = &mut last else { continue };
+            if !records.is_empty() {
+                script.push("; UPDATE farm_heads SET command_order = ");
+                script.push_bind(head.command_order).push(", audit_seq = ").push_bind(head.seq);
+                script.push(", audit_hash = ").push_bind(head.hash.to_vec());
+                script.push(" WHERE farm = ").push_bind(farm.to_string());
+                *statements += 1;
             }
-            sqlx::query(
-                "UPDATE farm_heads SET command_order = $2, audit_seq = $3, audit_hash = $4
-                 WHERE farm = $1",
-            )
-            .bind(farm)
-            .bind(head.command_order)
-            .bind(head.seq)
-            .bind(head.hash.to_vec())
-            .execute(&mut *conn)
-            .await?;
         }
-        Ok(())
+        let (mut script, statements) = last.unwrap_or((QueryBuilder::new(""), 0));
+        script.push(if statements == 0 { "COMMIT" } else { "; COMMIT" });
+        match run(conn, Some((script, statements))).await {
+            Err(CommitError::Work(error, done)) if done == statements => {
+                Err(CommitError::Commit(error))
+            }
+            other => other,
+        }
     }
+}
+
+/// Why a commit failed.
+pub enum CommitError {
+    /// Before the commit itself, after so many statements: nothing stays.
+    Work(sqlx::Error, usize),
+    /// The commit itself.
+    Commit(sqlx::Error),
+}
+
+fn insert(farm: &FarmId, rows: &[Record]) -> QueryBuilder<Db> {
+    let mut insert = QueryBuilder::<Db>::new(
+        "INSERT INTO audit
+             (farm, seq, prev_hash, hash, kind, subject, actor, body, time_ms) ",
+    );
+    insert.push_values(rows, |mut row, r| {
+        row.push_bind(farm.to_string())
+            .push_bind(r.seq)
+            .push_bind(r.prev_hash.to_vec())
+            .push_bind(r.hash.to_vec())
+            .push_bind(r.kind.clone())
+            .push_bind(r.subject.clone())
+            .push_bind(r.actor.clone())
+            .push_bind(r.body.clone())
+            .push_bind(r.time_ms);
+    });
+    insert
+}
+
+/// Runs a script, counting the statements that were done.
+async fn run(
+    conn: &mut Conn,
+    script: Option<(QueryBuilder<Db>, usize)>,
+) -> Result<(), CommitError> {
+    let Some((mut script, _)) = script else { return Ok(()) };
+    let mut steps = conn.fetch_many(script.build());
+    let mut done = 0;
+    while let Some(step) = steps.next().await {
+        match step {
+            Ok(Either::Left(_)) => done += 1,
+            Ok(Either::Right(_)) => {}
+            Err(error) => return Err(CommitError::Work(error, done)),
+        }
+    }
+    Ok(())
 }
 
 async fn load_head(conn: &mut Conn, farm: &FarmId) -> Result<Option<Head>, StoreError> {

@@ -220,8 +220,13 @@ impl Store for SqliteStore {
     }
 
     async fn command(&self, name: &CommandName) -> Result<Option<StoredCommand>, StoreError> {
+        // Asked before the read: what was not pending then and is not there had not been accepted.
+        let pending = self.pending.has(name);
         if let Some(found) = read::command(&mut *self.reader().await?, name).await? {
             return Ok(Some(found));
+        }
+        if !pending {
+            return Ok(None);
         }
         if !self.pending.settled(name, PERSON.answered).await {
             let cause = anyhow::anyhow!("the acceptance of {name} has not ended");

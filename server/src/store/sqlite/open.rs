@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::SqliteStore;
+use super::audit::Ledger;
 use super::driver::Conn;
 use super::queue::Queue;
 use super::ticket::Pending;
@@ -82,6 +83,8 @@ impl SqliteStore {
         check_durable(&mut conn).await?;
         let read = SqlitePoolOptions::new()
             .max_connections(options.readers)
+            // A file does not go away: no question to it before each read.
+            .test_before_acquire(false)
             .acquire_timeout(Duration::from_millis(1_500))
             .connect_with(file.read_only(true))
             .await?;
@@ -98,6 +101,8 @@ impl SqliteStore {
             commit_delay: options.commit_delay,
             stopping: stopping.clone(),
             in_doubt: Vec::new(),
+            heads: Ledger::default(),
+            version: None,
         };
         // A thread of its own: it hands each statement to SQLite's thread and waits, and two threads
         // that wait for each other cost less than a runtime that looks for other work in between.

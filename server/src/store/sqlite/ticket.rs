@@ -88,7 +88,8 @@ impl Pending {
         InFlight { pending: Arc::clone(self), names }
     }
 
-    fn has(&self, name: &CommandName) -> bool {
+    /// Whether an acceptance of the name is pending.
+    pub fn has(&self, name: &CommandName) -> bool {
         self.names.lock().unwrap_or_else(PoisonError::into_inner).contains_key(name)
     }
 

@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _};
+use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::audit::Ledger;
+use super::audit::{CommitError, Ledger};
 use super::driver::Conn;
 use super::queue::{Item, Lost, Ran};
 use super::ticket::Ticket;
@@ -44,6 +44,11 @@ pub struct Writer {
     pub stopping: CancellationToken,
     /// What a failed commit may have left; settled by the next one that succeeds.
     pub in_doubt: Vec<Arc<Ticket>>,
+    /// Heads of farms as the last commit left them.
+    pub heads: Ledger,
+    /// The file's version at the last transaction's begin: another one means that somebody else wrote,
+    /// and the heads are read anew.
+    pub version: Option<i64>,
 }
 
 impl Writer {
@@ -83,7 +88,8 @@ impl Writer {
     /// Runs what queued up in the open transaction and commits it.
     async fn group(&mut self, first: Item) {
         let Some(conn) = self.conn.as_mut() else { return };
-        let (mut ledger, mut group, mut wrote) = (Ledger::default(), Vec::new(), false);
+        let (mut ledger, mut group, mut wrote) =
+            (std::mem::take(&mut self.heads), Vec::new(), false);
         let mut next = Some(first);
         while let Some(mut item) = next {
             if item.ticket.take() {
@@ -105,14 +111,15 @@ impl Writer {
     /// Makes a group durable, then answers it.
     async fn commit(&mut self, group: Vec<Item>, mut ledger: Ledger, wrote: bool) {
         let Some(conn) = self.conn.as_mut() else { return };
-        if let Err(error) = ledger.flush(conn).await {
-            return self.give_up(group, &error.into()).await;
-        }
         if !self.commit_delay.is_zero() {
             sleep(self.commit_delay).await;
         }
-        if let Err(error) = sqlx::query("COMMIT").execute(conn).await {
-            return self.commit_failed(group, error).await;
+        match ledger.commit(conn).await {
+            Ok(()) => self.heads = ledger,
+            Err(CommitError::Work(error, _)) => {
+                return self.give_up(group, &error.into()).await;
+            }
+            Err(CommitError::Commit(error)) => return self.commit_failed(group, error).await,
         }
         if wrote {
             self.commits.fetch_add(1, Ordering::Relaxed);
@@ -198,19 +205,30 @@ impl Writer {
                 .await?;
             tracing::info!("the database takes writes again");
             self.conn = Some(conn);
+            self.version = None;
             for ticket in self.in_doubt.drain(..) {
                 ticket.ended();
             }
         }
         let Some(conn) = self.conn.as_mut() else { return Err(sqlx::Error::WorkerCrashed) };
-        let begun = sqlx::query("BEGIN IMMEDIATE").execute(conn).await;
-        if let Err(error) = &begun
-            // Another process writes; the connection is sound.
-            && primary_code(error) != Some(SQLITE_BUSY)
-        {
-            self.conn = None;
+        // One trip; the version is of the transaction's own snapshot.
+        let begun = sqlx::query("BEGIN IMMEDIATE; PRAGMA data_version").fetch_one(conn).await;
+        match begun {
+            Ok(row) => {
+                let version = row.try_get(0)?;
+                if self.version.replace(version) != Some(version) {
+                    self.heads = Ledger::default();
+                }
+                Ok(())
+            }
+            Err(error) => {
+                // Another process writes: then the connection is sound.
+                if primary_code(&error) != Some(SQLITE_BUSY) {
+                    self.conn = None;
+                }
+                Err(error)
+            }
         }
-        begun.map(drop)
     }
 }
 
