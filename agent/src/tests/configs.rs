@@ -346,3 +346,21 @@ async fn p6_a_late_write_that_displaces_a_newer_config_in_part_is_undone() {
     peer.play(Duration::from_secs(5)).await;
     assert_eq!(peer.feeders[FEEDER].config, Some(farm.into()));
 }
+
+/// RULES 1.5: in the order in which the server accepted them, whatever order they arrive in.
+#[tokio::test(start_paused = true)]
+async fn commands_that_arrive_out_of_order_run_in_the_order_of_their_numbers() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    let running = rig.feed(2_000);
+    peer.order(&running).await;
+    peer.executing(&running.command).await;
+    let first = rig.portion(1_100);
+    // Based on what the first one makes: before it, it would meet a change.
+    let second = rig.update(&with_portion(1_100), with_portion(1_300));
+    peer.order(&second).await;
+    peer.order(&first).await;
+    assert_eq!(peer.outcome(&first.command).await.state, CommandState::Applied);
+    assert_eq!(peer.outcome(&second.command).await.state, CommandState::Applied);
+    assert_eq!(rig.plc.plc().portions_set, [1_100, 1_300]);
+}
