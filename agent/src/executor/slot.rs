@@ -155,7 +155,10 @@ impl Drive {
     pub(super) async fn run(&mut self, job: &Job) -> Option<Settled> {
         let mut pause = 50;
         loop {
-            if self.op == SlotOp::Dose && (job.too_late().is_some() || job.context.gate.stale()) {
+            let repeated =
+                planted!("agent-open-dose-repeated") && self.block.expires_at_s == u32::MAX;
+            let late = job.too_late().is_some() || job.context.gate.stale();
+            if self.op == SlotOp::Dose && late && !repeated {
                 self.op = SlotOp::Nop;
                 self.written_ms = None;
             }

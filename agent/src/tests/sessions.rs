@@ -161,18 +161,20 @@ async fn p9_an_outcome_is_told_until_it_is_acknowledged_and_in_the_next_hello() 
     rig.restart().await;
     let mut peer = rig.session().await;
     let hello = peer.hello().await;
-    assert_eq!(hello.commands, vec![first.clone(), second]);
+    assert_eq!(hello.commands, vec![first.clone(), second.clone()]);
     assert!(hello.journal.record_high_water >= 1);
     peer.welcome(2).await;
     peer.play(Duration::from_secs(2)).await;
     assert_eq!(peer.doses().len(), 2, "records are sent again");
-    let ack = pb::CommandAck {
-        command: order.command.to_string(),
-        state: pb::CommandState::Applied.into(),
-        resolution: None,
-        anchor: None,
-    };
-    peer.send(Frame::CommandAck(ack)).await;
+    for command in [&first.command, &second.command] {
+        let ack = pb::CommandAck {
+            command: command.to_string(),
+            state: pb::CommandState::Applied.into(),
+            resolution: None,
+            anchor: None,
+        };
+        peer.send(Frame::CommandAck(ack)).await;
+    }
     peer.play(Duration::from_secs(2)).await;
     drop(peer);
     let hello = rig.session().await.hello().await;

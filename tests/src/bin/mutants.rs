@@ -3,6 +3,7 @@
 
 #![allow(clippy::print_stdout, reason = "a report")]
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -68,8 +69,9 @@ async fn main() -> anyhow::Result<()> {
     let bugs: Vec<_> = PLANTED.iter().filter(|bug| bug.name.contains(&args.bug)).collect();
     anyhow::ensure!(!bugs.is_empty(), "no bug is named like {:?}", args.bug);
     let (began, mut rows, mut escaped) = (Instant::now(), Vec::new(), Vec::new());
+    let mut sound = BTreeSet::new();
     for (n, bug) in bugs.iter().enumerate() {
-        let caught = caught(bug, &suites, args.all).await?;
+        let caught = caught(bug, &suites, &mut sound, args.all).await?;
         let s = began.elapsed().as_secs();
         println!("{}/{} {}: {} ({s} s)", n + 1, bugs.len(), bug.name, told(&caught));
         if caught.is_empty() {
@@ -95,13 +97,18 @@ async fn main() -> anyhow::Result<()> {
 fn told(caught: &[String]) -> String {
     match caught {
         [] => "NOTHING".into(),
-        [first @ ..] if first.len() <= 3 => first.join(", "),
+        few if few.len() <= 3 => few.join(", "),
         [first @ .., _] => format!("{} and {} more", first[..3].join(", "), caught.len() - 3),
     }
 }
 
 /// The tests that fail with this bug: of the first suite in which any does, or of all.
-async fn caught(bug: &Bug, suites: &[Suite], all: bool) -> anyhow::Result<Vec<String>> {
+async fn caught(
+    bug: &Bug,
+    suites: &[Suite],
+    sound: &mut BTreeSet<String>,
+    all: bool,
+) -> anyhow::Result<Vec<String>> {
     let side = bug.name.split('-').next().unwrap_or_default();
     let mut found = Vec::new();
     for suite in suites {
@@ -113,7 +120,13 @@ async fn caught(bug: &Bug, suites: &[Suite], all: bool) -> anyhow::Result<Vec<St
         if other.contains(&suite.name.as_str()) {
             continue;
         }
-        found.extend(failing(bug, suite).await?);
+        let failed = failing(bug.name, suite).await?;
+        // A suite that fails by itself notices nothing.
+        if !failed.is_empty() && sound.insert(suite.name.clone()) {
+            let anyway = failing("", suite).await?;
+            anyhow::ensure!(anyway.is_empty(), "{} fails by itself: {}", suite.name, told(&anyway));
+        }
+        found.extend(failed);
         if !found.is_empty() && !all {
             break;
         }
@@ -121,11 +134,11 @@ async fn caught(bug: &Bug, suites: &[Suite], all: bool) -> anyhow::Result<Vec<St
     Ok(found)
 }
 
-/// Runs a suite with the bug planted and answers with what failed.
-async fn failing(bug: &Bug, suite: &Suite) -> anyhow::Result<Vec<String>> {
+/// Runs a suite with the bug planted, or with none, and answers with what failed.
+async fn failing(bug: &str, suite: &Suite) -> anyhow::Result<Vec<String>> {
     let run = Command::new(&suite.program)
         .current_dir(&suite.dir)
-        .env("PASAMANOS_PLANTED", bug.name)
+        .env("PASAMANOS_PLANTED", bug)
         .env("SIMULATION_SEEDS", SEEDS)
         .stdin(Stdio::null())
         .kill_on_drop(true)
