@@ -11,6 +11,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use pasamanos_proto::pb::{self, CommandState};
 use pasamanos_tests::client::{FARM, request_id};
 use pasamanos_tests::stack::Part;
@@ -65,6 +66,13 @@ async fn crash(part: Part, point: &str, dose: bool) -> anyhow::Result<Run> {
         }
         Part::Agent => {
             stack.agent()?.kill().await?;
+            // Or the command is accepted for a session that is dead already, and never gets here.
+            wait_for("the server saw it die", Duration::from_secs(5), || async {
+                let log = std::fs::read_to_string(stack.dir.path().join("server.log"))?;
+                anyhow::ensure!(log.contains("session ended"), "no end of a session in its log");
+                anyhow::Ok(())
+            })
+            .await?;
             stack.start_agent()?;
         }
     }
@@ -90,6 +98,17 @@ async fn crash(part: Part, point: &str, dose: bool) -> anyhow::Result<Run> {
     }
     stack.ready().await?;
     let state = settled(&stack, &name).await?;
+    if !dose && state == Some(CommandState::Applied) {
+        // The command is read from the database, the feeder from what is live, which follows it.
+        let shown = wait_for("the feeder shows it", Duration::from_secs(5), || async {
+            let config = stack.client.feeder(&feeder).await?.config;
+            match config.and_then(|c| c.portion_mg) {
+                Some(1_600) => Ok(()),
+                other => Err(Status::unavailable(format!("{other:?}"))),
+            }
+        });
+        shown.await.with_context(|| stack.logs())?;
+    }
     let (executions, portion) = (
         stack.doses_started()?,
         stack.client.feeder(&feeder).await?.config.and_then(|c| c.portion_mg),
