@@ -43,14 +43,12 @@ pub(super) async fn whole(
     let slow = i64::try_from(dwell.as_millis()).unwrap_or(SHOW_MS).saturating_mul(2);
     let patience = if dwell.is_zero() && !late { 0 } else { SHOW_MS.max(slow) };
     let until = job.now_ms() + patience;
-    let mut last = None;
     let mut pause = 20;
     loop {
-        if let Ok(reading) = job.cell.read_config(job.feeder()).await {
-            if reading.config == new {
-                break;
-            }
-            last = Some(reading.config);
+        // What showed before tells nothing of what the PLC took since: only the last look counts.
+        let last = job.cell.read_config(job.feeder()).await.ok().map(|reading| reading.config);
+        if last.as_ref() == Some(&new) {
+            break;
         }
         // An unreadable PLC is asked a few times even where nothing shows late.
         let until = if last.is_none() { until.max(job.order.start_before_ms) } else { until };
