@@ -169,12 +169,14 @@ impl Book {
                 let end = format!("{kind} {:?}", last.state);
                 *pages.met.entry(end).or_default() += 1;
             }
+            // A config that shows is told by its command, whatever a person said of it before.
+            let by_person = noted.by_person && !matches!(what, What::Config(_));
             commands.push(Command {
                 name: name.to_string(),
                 what,
                 said: noted.said.clone(),
                 answers: noted.answers.clone(),
-                excuse: excuse.or(noted.by_person.then_some("a person settled it")),
+                excuse: excuse.or(by_person.then_some("a person settled it")),
             });
         }
         for (name, nothing_left) in &pages.asked {

@@ -8,7 +8,7 @@ mod state;
 
 use tokio::sync::{Mutex, MutexGuard};
 
-pub(crate) use self::book::{Book, Loose};
+pub(crate) use self::book::{Book, LATE_MS, Loose};
 pub(crate) use self::state::{DoseEnd, OpenDose, State};
 use crate::calendar::{Calendar, Moment};
 use crate::journal::{Change, Journal, JournalError};

@@ -18,4 +18,5 @@ mod interleavings;
 mod news;
 mod scalars;
 mod sessions;
+mod settled;
 mod truths;

@@ -60,6 +60,10 @@ pub(super) async fn update(
     let base = ObservedConfig::from(base);
     let plan = match prepare::plan(job, &base, new, fields).await {
         Ok(plan) => plan,
+        Err(NotBegun::Refused(verdict)) => {
+            let verdict = not_the_farms(job, *verdict).await;
+            return job.not_begun(NotBegun::Refused(Box::new(verdict))).await;
+        }
         Err(why) => return job.not_begun(why).await,
     };
     if let Err(why) = begin(job, &plan).await {
@@ -67,10 +71,23 @@ pub(super) async fn update(
     }
     crash_point!("agent.config.intent-journaled");
     let ended = execute(job, &plan, new).await;
+    let ended = Ended { verdict: not_the_farms(job, ended.verdict).await, ..ended };
     finish(job, &plan, ended).await;
     if plan.hold {
         hold::keep_level(&job.cell).await;
     }
+}
+
+/// Values of an earlier command that a person settled are told by that command, not as an edit that
+/// stood in the way of this one.
+async fn not_the_farms(job: &Job, mut verdict: Verdict) -> Verdict {
+    if verdict.reason != Reason::ChangedAtFarm {
+        return verdict;
+    }
+    let state = job.cell.ledger.look().await;
+    let book = state.feeders.get(job.feeder());
+    verdict.config = verdict.config.filter(|c| book.is_none_or(|b| !b.is_loose(c)));
+    verdict
 }
 
 /// Journals the intent, and the hold for the write if several tags change: a crash leaves the
@@ -247,10 +264,13 @@ async fn finish(job: &Job, plan: &Plan, ended: Ended) {
                 loose.marks.showed = true;
                 changes.push(Change::Loose(job.order.command.clone(), loose.marks.clone()));
             }
-            book.loose = Some(loose);
+            book.loose.push(loose);
         }
         if plan.hold && whole || applied {
             book.lift(pb::HoldSource::ConfigMixed, now, changes);
+        }
+        if let Some(config) = report.config.as_ref().filter(|_| applied) {
+            changes.extend(book.supersede(&job.order.command, config));
         }
         if applied {
             book.lift(pb::HoldSource::PlcMemoryLost, now, changes);

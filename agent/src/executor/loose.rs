@@ -1,5 +1,5 @@
 //! Config values that were written and may show later: looked for at every poll, also after a
-//! restart, until they are settled. They are never credited to the farm.
+//! restart, until they are settled, and for a while after a person settled them. They are never credited to the farm.
 
 use pasamanos_proto::model::{Action, CommandState, FeederId, FieldSet, ObservedConfig, Reason};
 use pasamanos_proto::pb;
@@ -9,13 +9,15 @@ use super::verdict::Verdict;
 use crate::driver::{ConfigReading, Profile};
 use crate::farm::RobotCell;
 use crate::journal::Change;
-use crate::ledger::Loose;
+use crate::ledger::{LATE_MS, Loose};
 use crate::records::Alarm;
 
 /// What a look came to.
 enum Step {
     /// Nothing yet; remember this.
     Wait(Loose),
+    /// A person settled it, and it does not show any more.
+    Forget,
     /// The command ends so; with `mixed` the feeder stays held.
     Settle { verdict: Verdict, mixed: bool },
     /// It was found open, or shows in part, and is in doubt from now on.
@@ -31,14 +33,28 @@ pub(crate) async fn look(
     feeder: &FeederId,
     reading: &ConfigReading,
 ) {
-    let loose = cell.ledger.look().await.feeders.get(feeder).and_then(|b| b.loose.clone());
-    let Some(loose) = loose else { return };
+    let all = cell.ledger.look().await.feeders.get(feeder).map(|b| b.loose.clone());
+    let busy = cell.control(feeder).is_some_and(crate::farm::Control::config_busy);
+    // What a person settled waits for the end of a newer command: its config is on its way.
+    for loose in all.unwrap_or_default().into_iter().filter(|l| !(l.resolved && busy)) {
+        look_at(context, cell, feeder, reading, loose).await;
+    }
+}
+
+async fn look_at(
+    context: &Context,
+    cell: &RobotCell,
+    feeder: &FeederId,
+    reading: &ConfigReading,
+    loose: Loose,
+) {
     let alive = cell.view().alive.map(|(value, _)| value);
     let now_ms = context.clock.monotonic_ms();
     match step(cell, loose.clone(), reading, alive, now_ms) {
         Step::Wait(next) => {
             remember(cell, feeder, next, None).await;
         }
+        Step::Forget => forget(cell, feeder, &loose).await,
         Step::Settle { verdict, mixed } => end(context, cell, &loose, verdict, true, mixed).await,
         Step::Doubt(verdict) => end(context, cell, &loose, verdict, false, true).await,
         Step::Rewrite(next) => {
@@ -74,6 +90,12 @@ fn step(
         return Step::Settle { verdict, mixed: true };
     }
     let dwell = i64::try_from(cell.traits.dwell.as_millis()).unwrap_or(i64::MAX);
+    let until = loose.until_ms.or(loose.resolved.then(|| now_ms.saturating_add(LATE_MS)));
+    loose.until_ms = until;
+    if loose.marks.newer.as_ref() == Some(&new) && *config == new {
+        // A newer command set the same.
+        return forget_or_wait(loose, now_ms);
+    }
     if *config == new {
         if loose.marks.newer.is_some() && loose.marks.rewritten {
             let verdict = attached(Verdict::uncertain(Reason::ConfigMixed));
@@ -110,8 +132,9 @@ fn step(
             return Step::Settle { verdict: verdict.config(config.clone()), mixed: false };
         }
         if loose.reported {
-            loose.marks.newer = None;
-            return Step::Wait(loose);
+            // Unless a newer command set the same as before.
+            loose.marks.newer = loose.marks.newer.filter(|n| *n == base && loose.resolved);
+            return forget_or_wait(loose, now_ms);
         }
         return Step::Doubt(attached(Verdict::uncertain(Reason::AgentLost)));
     }
@@ -129,7 +152,31 @@ fn step(
     loose.mixed_ms = None;
     loose.marks.newer = Some(config.clone());
     loose.shown = None;
-    Step::Wait(loose)
+    forget_or_wait(loose, now_ms)
+}
+
+/// What a person settled is not watched for ever: later the same values are someone's edit.
+fn forget_or_wait(loose: Loose, now_ms: i64) -> Step {
+    match loose.until_ms {
+        Some(until) if now_ms >= until => Step::Forget,
+        _ => Step::Wait(loose),
+    }
+}
+
+async fn forget(cell: &RobotCell, feeder: &FeederId, loose: &Loose) {
+    let name = &loose.order.command;
+    let forgotten = cell
+        .ledger
+        .update(|state, _, changes| {
+            changes.push(Change::Forgotten(name.clone()));
+            if let Some(book) = state.feeders.get_mut(feeder) {
+                book.loose.retain(|l| l.order.command != *name);
+            }
+        })
+        .await;
+    if let Err(e) = forgotten {
+        tracing::error!(command = %name, error = %e, "it is watched on");
+    }
 }
 
 /// Some of several tags show. The others may be on their way: it counts when it stayed for a dwell.
@@ -158,16 +205,14 @@ async fn remember(cell: &RobotCell, feeder: &FeederId, loose: Loose, alarm: Opti
         .ledger
         .update(|state, now, changes| {
             let Some(book) = state.feeders.get_mut(feeder) else { return };
+            let Some(old) = book.loose_of(&loose.order.command) else { return };
             // A person may have settled it meanwhile.
-            let Some(old) = book.loose.as_mut().filter(|l| l.order.command == loose.order.command)
-            else {
-                return;
-            };
+            let (resolved, reported) = (old.resolved, old.reported);
             if old.marks != loose.marks {
                 changes.push(Change::Loose(loose.order.command.clone(), loose.marks.clone()));
             }
             changes.extend(alarm.map(|a| Change::Record(Box::new(a.to_record(now.wall_ms)))));
-            *old = loose;
+            *old = Loose { resolved, reported, ..loose };
         })
         .await;
     if let Err(e) = &kept {
@@ -208,7 +253,11 @@ async fn end(
         .ledger
         .update(|state, now, changes| {
             let outcome = Box::new(report.clone());
-            changes.push(Change::Outcome { report: outcome, settled, loose: !settled });
+            changes.push(Change::Outcome {
+                report: outcome,
+                settled: settled || loose.resolved,
+                loose: !settled,
+            });
             if late || doubt {
                 let reason = if late { Reason::ReadbackNotProven } else { report.reason };
                 let alarm = Alarm::feeder(reason, pb::AlarmSeverity::Warning, feeder)
@@ -217,8 +266,11 @@ async fn end(
             }
             let Some(book) = state.feeders.get_mut(feeder) else { return };
             if settled {
-                book.loose = None;
-            } else if let Some(loose) = &mut book.loose {
+                book.loose.retain(|l| l.order.command != report.command);
+                if let Some(config) = report.config.as_ref().filter(|_| late) {
+                    changes.extend(book.supersede(&report.command, config));
+                }
+            } else if let Some(loose) = book.loose_of(&report.command) {
                 loose.reported = true;
                 loose.mixed |= report.reason == Reason::ConfigMixed;
             }

@@ -1,4 +1,5 @@
-//! A person says what became of a dose in doubt, or that config values will not show any more.
+//! A person says what became of a dose in doubt, or of config values that may show: these are
+//! watched on, and keep no other config out.
 
 use pasamanos_proto::model::Action;
 use pasamanos_proto::pb;
@@ -21,8 +22,11 @@ pub(super) async fn settle(cell: &RobotCell, entry: &Entry, resolution: &pb::Res
                 return;
             }
             changes.push(Change::Resolved(name.clone(), resolution.clone()));
-            if let Some(book) = state.feeders.get_mut(&entry.order.feeder) {
-                book.loose = book.loose.take().filter(|l| l.order.command != *name);
+            let book = state.feeders.get_mut(&entry.order.feeder);
+            if let Some(loose) = book.and_then(|b| b.loose_of(name)) {
+                // Their word ends the doubt, not the write: what shows of it is not the farm's.
+                loose.resolved = true;
+                loose.reported = true;
             }
         })
         .await;

@@ -63,9 +63,12 @@ pub(super) fn change(script: &mut Script, change: Change, now: i64, high_water: 
         }
         Change::Resolved(name, resolution) => {
             script
-                .add("UPDATE commands SET settled = 1, loose = 0, resolution = ? WHERE name = ?")
+                .add("UPDATE commands SET settled = 1, resolution = ? WHERE name = ?")
                 .bind(resolution.encode_to_vec())
                 .bind(name.to_string());
+        }
+        Change::Forgotten(name) => {
+            script.add("UPDATE commands SET loose = 0 WHERE name = ?").bind(name.to_string());
         }
         Change::Slot(robot, epoch, sequence) => {
             script

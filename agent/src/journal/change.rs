@@ -110,7 +110,9 @@ pub(crate) enum Change {
     Outcome { report: Box<CommandReport>, settled: bool, loose: bool },
     /// What was seen of its loose values.
     Loose(CommandName, LooseMarks),
-    /// A person settled it.
+    /// They are not watched any more.
+    Forgotten(CommandName),
+    /// A person settled it. What it wrote may show all the same.
     Resolved(CommandName, pb::Resolution),
     /// The last slot used of a robot.
     Slot(RobotId, u32, u32),

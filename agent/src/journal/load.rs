@@ -114,7 +114,7 @@ pub(super) async fn all(
         incarnation: meta.remove("incarnation").unwrap_or_default(),
         robots: robots(conn).await?,
         feeders: feeders(conn).await?,
-        unsettled: entries(conn, "state = 'INTENT' OR settled = 0").await?,
+        unsettled: entries(conn, "state = 'INTENT' OR settled = 0 OR loose = 1").await?,
     })
 }
 

@@ -14,8 +14,8 @@ use crate::journal::{Change, EnvelopeEntry, HoldRow, LoadedFeeder, LooseMarks};
 use crate::records::account::Account;
 use crate::records::{Alarm, Portion};
 
-/// How long a write of the hold bit that timed out may still show, ms.
-const LATE_MS: i64 = 240_000;
+/// How long a write that timed out may still show, ms.
+pub(crate) const LATE_MS: i64 = 240_000;
 
 /// Config values that were written and may show later.
 #[derive(Clone, Debug)]
@@ -36,6 +36,10 @@ pub(crate) struct Loose {
     pub mixed_ms: Option<i64>,
     /// It was reported that some of them show.
     pub mixed: bool,
+    /// A person settled the command: it keeps no other config out, and is watched for a while only.
+    pub resolved: bool,
+    /// Until when it is watched then, monotonic ms; from the first look, also after a restart.
+    pub until_ms: Option<i64>,
     /// What was seen of them and must outlast a restart.
     pub marks: LooseMarks,
 }
@@ -52,6 +56,8 @@ impl Loose {
             shown: None,
             mixed_ms: None,
             mixed: false,
+            resolved: false,
+            until_ms: None,
             marks: LooseMarks::default(),
         }
     }
@@ -92,8 +98,8 @@ pub(crate) struct Book {
     pub last_dose: Option<pb::Dose>,
     /// The portion found first, mg.
     pub first_portion_mg: Option<i32>,
-    /// Config values that may still show.
-    pub loose: Option<Loose>,
+    /// Config values that may still show: of one command in doubt, and of those that a person settled.
+    pub loose: Vec<Loose>,
     /// Whether it was last read to feed by itself.
     pub automatic: bool,
     /// What is alarmed already, so that each alarm is raised once.
@@ -113,7 +119,7 @@ impl Book {
             days: loaded.days,
             last_dose: loaded.last_dose,
             first_portion_mg: loaded.first_portion_mg,
-            loose: None,
+            loose: Vec::new(),
             automatic: false,
             alarmed: BTreeSet::new(),
         }
@@ -125,11 +131,28 @@ impl Book {
 
     /// Whether this config is that of a write that may still show, whole or, tag by tag, in part.
     pub(crate) fn is_loose(&self, config: &ObservedConfig) -> bool {
-        self.loose.as_ref().is_some_and(|l| match (&l.order.action, self.feeder.profile) {
+        self.loose.iter().any(|l| match (&l.order.action, self.feeder.profile) {
             (_, Profile::Scalar) => l.shows_in(config),
             (Action::UpdateConfig { new, .. }, _) => config.valid() == Some(new),
             _ => false,
         })
+    }
+
+    /// What may still show of this command.
+    pub(crate) fn loose_of(&mut self, command: &CommandName) -> Option<&mut Loose> {
+        self.loose.iter_mut().find(|l| l.order.command == *command)
+    }
+
+    /// A config of a command is in force: what others wrote before it, and a person settled, must
+    /// not displace it any more.
+    pub(crate) fn supersede(&mut self, by: &CommandName, config: &ObservedConfig) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for loose in self.loose.iter_mut().filter(|l| l.resolved && l.order.command != *by) {
+            loose.marks.newer = Some(config.clone());
+            loose.shown = None;
+            changes.push(Change::Loose(loose.order.command.clone(), loose.marks.clone()));
+        }
+        changes
     }
 
     /// What holds it, without the mark that its hold bit must go.

@@ -88,8 +88,9 @@ impl State {
                     let loose = Loose::new(entry.order.clone(), entry.epoch, base);
                     let mixed =
                         entry.report.as_ref().is_some_and(|r| r.reason == Reason::ConfigMixed);
-                    book.loose = Some(Loose {
-                        reported: entry.report.is_some(),
+                    book.loose.push(Loose {
+                        reported: entry.report.is_some() || entry.settled,
+                        resolved: entry.settled,
                         recovered: true,
                         mixed,
                         marks: entry.marks.clone(),

@@ -92,7 +92,7 @@ async fn local_rules(job: &Job, new: &FeederConfig, fields: &FieldSet) -> Result
     use pasamanos_proto::model::ConfigField;
     let state = job.cell.ledger.look().await;
     let Some(book) = state.feeders.get(job.feeder()) else { return Err(NotBegun::Dropped) };
-    if let Some(loose) = &book.loose {
+    if let Some(loose) = book.loose.iter().find(|l| !l.resolved) {
         return refuse(
             Verdict::rejected(Reason::ConfigInFlight)
                 .with("feeder", job.feeder())
