@@ -222,6 +222,8 @@ impl World {
         }
         match lie {
             Some(0) => plc.lose_memory(),
+            // One that was consumed and never told can be known by nobody.
+            Some(1) if plc.told != Some(plc.slot.last_sequence) => return,
             Some(1) => plc.roll_back(),
             Some(2) => plc.alive = false,
             Some(_) => plc.revert_after = Some(1),

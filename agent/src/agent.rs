@@ -271,6 +271,7 @@ fn state(
         robot,
         fresh: loaded.fresh || never_read,
         slot: known.slot,
+        consumed: None,
         plc_epoch: known.plc_epoch,
         open_dose: None,
         faults: None,

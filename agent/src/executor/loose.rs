@@ -212,7 +212,7 @@ async fn remember(cell: &RobotCell, feeder: &FeederId, loose: Loose, alarm: Opti
                 changes.push(Change::Loose(loose.order.command.clone(), loose.marks.clone()));
             }
             changes.extend(alarm.map(|a| Change::Record(Box::new(a.to_record(now.wall_ms)))));
-            *old = Loose { resolved, reported, ..loose };
+            *old = Loose { reported, resolved, ..loose };
         })
         .await;
     if let Err(e) = &kept {

@@ -199,6 +199,13 @@ impl Drive {
         if self.running || self.written_ms.is_some_and(|at| now - at < REPEAT_MS) {
             return None;
         }
+        // Whoever read it as consumed, or saw the PLC forget it: it is not written again.
+        let mine = (self.mine.epoch, self.mine.sequence);
+        let state = job.cell.ledger.look().await;
+        if state.consumed == Some(mine) || state.slot.is_some_and(|s| s != mine) {
+            return None;
+        }
+        drop(state);
         if self.op == SlotOp::Nop && !self.sent {
             let verdict = job.too_late().unwrap_or_else(Verdict::expired);
             return Some(Settled { unused: true, ..Settled::nothing(verdict) });
@@ -240,7 +247,10 @@ impl Drive {
         self.read_ms = job.now_ms();
         let mut judged = judge(slot, &self.mine);
         self.consumed |= matches!(judged, Judged::Running | Judged::Ended { .. });
-        if self.consumed && judged == Judged::Waiting {
+        // Another read may have seen it consumed: the ledger, which sees all, has then moved back.
+        let mine = (self.mine.epoch, self.mine.sequence);
+        let forgotten = job.cell.ledger.look().await.slot.is_some_and(|s| s != mine);
+        if (self.consumed || forgotten) && judged == Judged::Waiting {
             judged = Judged::Lost;
         }
         self.running = judged == Judged::Running;
@@ -252,7 +262,7 @@ impl Drive {
                 Some(Settled::nothing(overtaken.unwrap_or_else(Verdict::expired)))
             }
             Judged::Ended { state, reason, mg } => Some(self.ended(job, state, reason, mg)),
-            Judged::Lost if !self.sent && !self.consumed => Some(Settled::nothing(
+            Judged::Lost if !self.sent && !self.consumed && !forgotten => Some(Settled::nothing(
                 Verdict::rejected(Reason::PlcMemoryLost).with("robot", &job.cell.id),
             )),
             Judged::Lost => Some(

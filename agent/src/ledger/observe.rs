@@ -91,6 +91,9 @@ impl State {
         now: &Moment,
         changes: &mut Vec<Change>,
     ) {
+        if self.slot == Some((slot.epoch, slot.last_sequence)) {
+            self.consumed = self.slot;
+        }
         let known = self.journal_slot(Some(slot));
         let behind =
             known.0 == slot.epoch && slot.last_sequence.wrapping_sub(known.1) > u32::MAX / 2;
@@ -106,6 +109,7 @@ impl State {
         let alarm = Alarm::robot(Reason::PlcMemoryLost, pb::AlarmSeverity::Critical, &self.robot);
         changes.push(Change::Record(Box::new(alarm.to_record(now.wall_ms))));
         self.slot = Some((slot.epoch, slot.last_sequence));
+        self.consumed = None;
         changes.push(Change::Slot(self.robot.clone(), slot.epoch, slot.last_sequence));
         for book in self.feeders.values_mut() {
             if !self.traits.read_only {

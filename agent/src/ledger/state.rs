@@ -42,6 +42,8 @@ pub(crate) struct State {
     pub fresh: bool,
     /// (epoch, sequence) of the last slot used.
     pub slot: Option<(u32, u32)>,
+    /// The slot that was last read as consumed: a PLC that shows it free again lost memory.
+    pub consumed: Option<(u32, u32)>,
     /// The PLC's epoch as last read.
     pub plc_epoch: Option<u32>,
     /// The dose that is not settled.
@@ -107,7 +109,11 @@ impl State {
     pub(crate) fn journal_slot(&self, plc: Option<&Slot>) -> (u32, u32) {
         let (epoch, sequence) = self.slot.unwrap_or((0, 0));
         match plc {
-            Some(plc) if plc.epoch == epoch && plc.last_sequence == sequence.wrapping_sub(1) => {
+            Some(plc)
+                if plc.epoch == epoch
+                    && plc.last_sequence == sequence.wrapping_sub(1)
+                    && self.consumed != Some((epoch, sequence)) =>
+            {
                 (epoch, plc.last_sequence)
             }
             _ => (epoch, sequence),

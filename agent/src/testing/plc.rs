@@ -73,6 +73,10 @@ pub(crate) struct Plc {
     pub revert_after: Option<u32>,
     /// Only so many fields of the next config are taken.
     pub take_fields: Option<usize>,
+    /// It rolls back right after the first read that tells of a dose.
+    pub forgets_what_it_told: bool,
+    /// The last sequence that a read told.
+    pub told: Option<u32>,
     /// The doses that physically ran: token and amount.
     pub ran: Vec<(u32, u32)>,
     /// The portions that writes set.
@@ -102,6 +106,8 @@ impl Plc {
     /// Comes back with retained memory one step old: the same epoch, the last slot unconsumed.
     pub(crate) fn roll_back(&mut self) {
         self.advance();
+        // It was away: nothing that was on its way still arrives.
+        self.late.clear();
         let before = self.slot.last_sequence.wrapping_sub(1);
         self.slot = Slot { epoch: self.slot.epoch, last_sequence: before, ..idle(0) };
         self.running = None;
@@ -362,6 +368,8 @@ impl ScriptedPlc {
             portions_set: Vec::new(),
             arrived: Vec::new(),
             reads: 0,
+            told: None,
+            forgets_what_it_told: false,
             reverting: None,
             late: Vec::new(),
             running: None,
@@ -426,7 +434,12 @@ impl Driver for ScriptedPlc {
     async fn read_status(&self, _: &RobotId) -> Result<RobotSnapshot, DriverError> {
         let mut plc = self.plc();
         plc.reads += 1;
-        plc.snapshot()
+        let snapshot = plc.snapshot();
+        plc.told = snapshot.as_ref().ok().map(|_| plc.slot.last_sequence).or(plc.told);
+        if plc.forgets_what_it_told && plc.running.is_some() {
+            plc.roll_back();
+        }
+        snapshot
     }
 
     async fn read_config(&self, feeder: &FeederId) -> Result<ConfigReading, DriverError> {

@@ -7,7 +7,7 @@ use pasamanos_proto::pb;
 use tokio::time::Instant;
 
 use crate::driver::Profile;
-use crate::testing::{FEEDER, Rig, ScriptedPlc, config};
+use crate::testing::{FEEDER, Fate, Rig, ScriptedPlc, config};
 
 /// RULES 6.7: a slot that was seen consumed and then is not means lost memory, never "not run".
 #[tokio::test(start_paused = true)]
@@ -24,6 +24,26 @@ async fn p3_a_plc_that_rolls_back_in_the_middle_of_a_dose_doses_no_second_time()
     assert_eq!((end.state, end.reason), (CommandState::Uncertain, Reason::PlcMemoryLost));
     peer.play(Duration::from_mins(2)).await;
     assert_eq!(rig.plc.plc().ran.len(), 1, "it was given again");
+}
+
+/// The same whoever read it: the poller may see what the dose's own reads do not.
+#[tokio::test(start_paused = true)]
+async fn p3_what_any_read_saw_consumed_is_not_submitted_again() {
+    for late_ms in (10..500).step_by(10) {
+        let mut rig = Rig::new().await;
+        let mut peer = rig.open().await;
+        {
+            let mut plc = rig.plc.plc();
+            plc.fates = [Fate::Late(Duration::from_millis(late_ms)), Fate::Answered].into();
+            plc.forgets_what_it_told = true;
+        }
+        let dose = rig.feed(5_000);
+        peer.order(&dose).await;
+        let end = peer.outcome(&dose.command).await;
+        assert_eq!((end.state, end.reason), (CommandState::Uncertain, Reason::PlcMemoryLost));
+        peer.play(Duration::from_secs(20)).await;
+        assert_eq!(rig.plc.plc().ran.len(), 1, "late by {late_ms} ms: it was given again");
+    }
 }
 
 /// The same, and then the agent starts anew: the slot is free again, and taking it proves nothing.
