@@ -30,7 +30,7 @@ mod transport;
 
 // Outside `src`: it joins the agent to the server, which nothing in `src` may know.
 #[cfg(test)]
-#[path = "../simulation/mod.rs"]
+#[path = "../tests/simulation/mod.rs"]
 mod simulation;
 #[cfg(test)]
 mod testing;

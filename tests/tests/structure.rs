@@ -119,7 +119,7 @@ fn every_module_says_what_it_is_and_stays_short() {
         "proto/src",
         "server/src",
         "agent/src",
-        "agent/simulation",
+        "agent/tests/simulation",
         "web-proxy/src",
         "tests/src",
         "tests/tests",
