@@ -123,16 +123,13 @@ async fn begin(job: &mut Job, portion_mg: i32, settling: bool) -> Result<Doubt, 
     })
 }
 
-/// The sequence under which the PLC took this command before, if it is one that the journal does not
-/// know: a journal that was put back forgot it, and whoever asks again must not be fed again.
+/// The sequence under which the PLC took this command before: a journal that was put back forgot it,
+/// and whoever asks again must not be fed again. Asked before every dose, since journal and PLC agree
+/// again as soon as a newer one is journaled; as far back as the PLC keeps its results.
 async fn known_to_plc(job: &Job, ready: &Ready, token: u32) -> Result<Option<u32>, NotBegun> {
     let Some(slot) = ready.slot.filter(|_| job.cell.traits.sequenced) else { return Ok(None) };
-    let journal = job.cell.ledger.look().await.slot;
-    let nothing_new = journal.map_or(slot.last_sequence == 0, |(epoch, sequence)| {
-        epoch != slot.epoch || sequence == slot.last_sequence
-    });
-    if nothing_new {
-        return Ok(None);
+    if slot.last_op == SlotOp::Dose && slot.last_token == token {
+        return Ok(Some(slot.last_sequence));
     }
     let history = job.cell.history().await.map_err(|e| {
         let verdict = Verdict::rejected(Reason::PlcUnreachable).with("robot", &job.cell.id);

@@ -1,8 +1,9 @@
 //! What a restart, a restore or a mistaken peer must not make untrue.
 
+use std::path::Path;
 use std::time::Duration;
 
-use pasamanos_proto::model::CommandState;
+use pasamanos_proto::model::{CommandOrder, CommandState};
 
 use crate::driver::Profile;
 use crate::testing::{FEEDER, Rig, ScriptedPlc, config};
@@ -42,4 +43,43 @@ async fn p9_an_absurd_count_of_records_is_no_session_and_burns_no_number() {
     peer.play(Duration::from_secs(5)).await;
     assert!(!peer.records.is_empty());
     assert!(peer.records.iter().all(|r| r.sequence < 100), "{:?}", peer.records);
+}
+
+fn copy(from: &Path, to: &Path) {
+    for file in std::fs::read_dir(from).unwrap() {
+        let file = file.unwrap().path();
+        std::fs::copy(&file, to.join(file.file_name().unwrap())).unwrap();
+    }
+}
+
+/// Database and journal are put back, a newer dose is journaled, and then somebody asks again for one
+/// that ran: the PLC remembers it, although journal and PLC agree.
+#[tokio::test(start_paused = true)]
+async fn p3_a_dose_that_only_the_plc_remembers_is_not_given_again() {
+    let mut rig = Rig::new().await;
+    rig.kill().await;
+    let old = tempfile::TempDir::new().unwrap();
+    copy(rig.dir.path(), old.path());
+    rig.start().await;
+    let mut peer = rig.open().await;
+    let lost = rig.feed(1_000);
+    peer.order(&lost).await;
+    assert_eq!(peer.outcome(&lost.command).await.state, CommandState::Applied);
+    drop(peer);
+    rig.kill().await;
+    for file in std::fs::read_dir(rig.dir.path()).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    copy(old.path(), rig.dir.path());
+    rig.start().await;
+    let mut peer = rig.open().await;
+    let newer = rig.feed(1_500);
+    peer.order(&newer).await;
+    assert_eq!(peer.outcome(&newer.command).await.state, CommandState::Applied);
+    let again = CommandOrder { number: newer.number + 1, ..lost.clone() };
+    let start_before_ms = rig.clock.monotonic_ms() + 15_000;
+    peer.order(&CommandOrder { start_before_ms, ..again }).await;
+    let end = peer.outcome(&lost.command).await;
+    assert_eq!(end.state, CommandState::Applied, "{end:?}");
+    assert_eq!(rig.plc.plc().ran.len(), 2, "it was given again");
 }
