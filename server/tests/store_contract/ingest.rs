@@ -23,6 +23,18 @@ pub async fn an_outcome_changes_command_and_config_together(store: &dyn Store) {
     assert_eq!(stored(store, &new.name).await, command);
 }
 
+pub async fn a_mixture_is_the_commands_and_not_the_farms(store: &dyn Store) {
+    let epoch = first_session(store).await.epoch;
+    let new = accept(store, update(store, 1, epoch, 2_000).await).await;
+    let mut mixed = report(&new, CommandState::Uncertain);
+    mixed.reason = Reason::ConfigMixed;
+    mixed.config = Some(observed(1_700));
+    let (_, feeder, _) = settle(store, epoch, mixed).await;
+    let version = feeder.version.expect("a version");
+    assert_eq!((version.number, version.author), (2, ConfigAuthor::Command));
+    assert_eq!(version.command, Some(new.name.request));
+}
+
 pub async fn an_outcome_that_comes_again_changes_nothing(store: &dyn Store) {
     let epoch = first_session(store).await.epoch;
     let new = accept(store, hold(1, epoch)).await;

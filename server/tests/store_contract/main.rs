@@ -86,6 +86,7 @@ on_sqlite! {
     }
     ingest::{
         an_outcome_changes_command_and_config_together,
+        a_mixture_is_the_commands_and_not_the_farms,
         an_outcome_that_comes_again_changes_nothing,
         only_uncertain_changes_and_only_once,
         a_superseded_session_cannot_report,

@@ -161,7 +161,9 @@ pub async fn settle_reported(
     let (Some(config), true) = (&report.config, is_config || feeder.pending.is_none()) else {
         return Ok(());
     };
-    let (author, by) = if is_config && report.state == CommandState::Applied {
+    // A mixture of old and new is the command's too: nobody at the farm set it.
+    let own = report.state == CommandState::Applied || report.reason == Reason::ConfigMixed;
+    let (author, by) = if is_config && own {
         (ConfigAuthor::Command, Some(request))
     } else {
         (ConfigAuthor::Farm, None)
