@@ -218,6 +218,11 @@ async fn a_second_server_is_refused_and_a_tool_is_not() {
     // Both write to one chain.
     let epoch = open(&first, hello(0)).await.epoch;
     accept(&first, hold(1, epoch)).await;
+    let tool = SqliteStore::open(&file(&dir)).await.unwrap();
+    accept(&tool, hold(2, epoch)).await;
+    tool.close().await;
+    // The head that it knows is not the head any more.
+    accept(&first, hold(3, epoch)).await;
     assert!(first.verify_audit(&farm()).await.unwrap().intact());
     first.close().await;
     drop(first);
