@@ -26,6 +26,8 @@ pub(crate) enum Fate {
     Answered,
     /// Done; the answer is lost.
     AnswerLost,
+    /// Answered at once; it is done after this.
+    Slow(Duration),
     /// The client gives up; it is done after this.
     Late(Duration),
     /// The client gives up; it is never done.
@@ -250,6 +252,10 @@ impl Plc {
             Fate::AnswerLost => {
                 self.execute(write);
                 ambiguous()
+            }
+            Fate::Slow(after) => {
+                self.late.push((Instant::now() + after, write));
+                Ok(())
             }
             Fate::Late(after) => {
                 self.late.push((Instant::now() + after, write));

@@ -6,7 +6,27 @@ use std::time::Duration;
 use pasamanos_proto::model::{CommandOrder, CommandState};
 
 use crate::driver::Profile;
-use crate::testing::{FEEDER, Rig, ScriptedPlc, config};
+use crate::testing::{FEEDER, Fate, Rig, ScriptedPlc, config};
+
+/// A value that was read before the PLC took the new one, and no reading since, is no proof that it
+/// put the old one back.
+#[tokio::test(start_paused = true)]
+async fn p2_a_config_that_shows_late_and_could_not_be_read_is_not_told_as_reverted() {
+    let plc = ScriptedPlc::new(&[(FEEDER, config())]);
+    let mut rig = Rig::on(plc.with(Profile::Scalar, Duration::from_secs(1), true)).await;
+    let mut peer = rig.open().await;
+    rig.plc.plc().fates = [Fate::Slow(Duration::from_secs(1)), Fate::Answered].into();
+    let order = rig.portion(1_200);
+    peer.order(&order).await;
+    peer.executing(&order.command).await;
+    // It was read as old meanwhile, and cannot be read when it turns.
+    peer.play(Duration::from_millis(300)).await;
+    rig.plc.plc().readable = false;
+    let doubt = peer.outcome(&order.command).await;
+    assert_eq!(doubt.state, CommandState::Uncertain, "{doubt:?}");
+    rig.plc.plc().readable = true;
+    assert_eq!(peer.outcome(&order.command).await.state, CommandState::Applied);
+}
 
 /// Plain tags echo a number: given twice, the echo of one dose would prove another.
 #[tokio::test(start_paused = true)]
