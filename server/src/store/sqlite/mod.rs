@@ -20,6 +20,8 @@ mod feeders;
 #[path = "../sql/ingest.rs"]
 mod ingest;
 mod open;
+#[path = "../sql/pages.rs"]
+mod pages;
 mod queue;
 #[path = "../sql/read.rs"]
 mod read;
@@ -241,7 +243,7 @@ impl Store for SqliteStore {
         feeder: Option<&FeederId>,
         page: &PageRequest,
     ) -> Result<Page<StoredCommand>, StoreError> {
-        read::commands(&mut *self.reader().await?, farm, feeder, page).await
+        pages::commands(&mut *self.reader().await?, farm, feeder, page).await
     }
 
     async fn versions(
@@ -249,7 +251,7 @@ impl Store for SqliteStore {
         feeder: &FeederName,
         page: &PageRequest,
     ) -> Result<Page<StoredVersion>, StoreError> {
-        read::versions(&mut *self.reader().await?, feeder, page).await
+        pages::versions(&mut *self.reader().await?, feeder, page).await
     }
 
     async fn doses(
@@ -258,6 +260,6 @@ impl Store for SqliteStore {
         feeder: Option<&FeederId>,
         page: &PageRequest,
     ) -> Result<Page<pb::Dose>, StoreError> {
-        read::doses(&mut *self.reader().await?, farm, feeder, page).await
+        pages::doses(&mut *self.reader().await?, farm, feeder, page).await
     }
 }
