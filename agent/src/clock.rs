@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use pasamanos_faults::planted;
+
 /// Milliseconds of the monotonic clock, counting suspend, since the machine's start.
 #[must_use]
 pub fn monotonic_ms() -> i64 {
@@ -69,6 +71,9 @@ impl Clock {
     /// As [`monotonic_ms`].
     #[must_use]
     pub fn monotonic_ms(&self) -> i64 {
+        if planted!("agent-time-by-wall-clock") {
+            return self.wall_ms();
+        }
         self.simulated.as_ref().map_or_else(monotonic_ms, |s| s.monotonic_ms + s.elapsed_ms())
     }
 

@@ -78,8 +78,6 @@ pub(crate) struct Job {
     /// Whether the journal has it.
     pub journaled: bool,
     _ticket: Option<Ticket>,
-    /// The wall clock minus the monotonic one at receipt; only a planted bug asks.
-    wall_ahead_ms: i64,
 }
 
 impl Job {
@@ -91,15 +89,13 @@ impl Job {
         epoch: i64,
         ticket: Ticket,
     ) -> Self {
-        let wall_ahead_ms = context.clock.wall_ms() - context.clock.monotonic_ms();
-        Self { context, cell, order, epoch, journaled: false, _ticket: Some(ticket), wall_ahead_ms }
+        Self { context, cell, order, epoch, journaled: false, _ticket: Some(ticket) }
     }
 
     /// A command that the journal left open.
     pub(crate) fn recovered(context: Context, cell: Arc<RobotCell>, entry: &Entry) -> Self {
         let (order, epoch) = (entry.order.clone(), entry.epoch);
-        let wall_ahead_ms = context.clock.wall_ms() - context.clock.monotonic_ms();
-        Self { context, cell, order, epoch, journaled: true, _ticket: None, wall_ahead_ms }
+        Self { context, cell, order, epoch, journaled: true, _ticket: None }
     }
 
     /// The feeder.
@@ -121,9 +117,6 @@ impl Job {
     pub(crate) fn expired(&self) -> bool {
         if planted!("agent-start-limit-ignored") {
             return false;
-        }
-        if planted!("agent-start-limit-by-wall-clock") {
-            return self.context.clock.wall_ms() - self.wall_ahead_ms >= self.order.start_before_ms;
         }
         self.order.boot_id != self.context.clock.boot_id()
             || self.now_ms() >= self.order.start_before_ms

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pasamanos_proto::model::{Basis, CommandState, Reason};
 use pasamanos_proto::pb::{self, connect_response::Frame};
+use tokio::time::Instant;
 
 use crate::driver::SlotOp;
 use crate::testing::{FEEDER, Fate, Rig};
@@ -241,15 +242,34 @@ async fn p2_a_dose_in_doubt_locks_the_robot_until_a_person_settles_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn p7_a_wall_clock_that_is_set_moves_no_start_limit() {
+    const DAY_MS: i64 = 86_400_000;
+    for by_ms in [DAY_MS, -DAY_MS] {
+        for (meal_s, state) in [(5, CommandState::Applied), (60, CommandState::Expired)] {
+            let mut rig = Rig::new().await;
+            let mut peer = rig.open().await;
+            rig.plc.plc().feeder(FEEDER).meal_until =
+                Some(Instant::now() + Duration::from_secs(meal_s));
+            let order = rig.feed(1_000);
+            peer.order(&order).await;
+            peer.play(Duration::from_secs(1)).await;
+            rig.clock.step_wall(by_ms);
+            let end = peer.outcome(&order.command).await;
+            assert_eq!(end.state, state, "set by {by_ms} ms, behind a meal of {meal_s} s");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn p7_a_dose_waits_one_deep_for_a_meal_and_no_longer_than_its_limit() {
     let mut rig = Rig::new().await;
     let mut peer = rig.open().await;
-    let soon = tokio::time::Instant::now() + Duration::from_secs(5);
+    let soon = Instant::now() + Duration::from_secs(5);
     rig.plc.plc().feeder(FEEDER).meal_until = Some(soon);
     let order = rig.feed(1_000);
     peer.order(&order).await;
     assert_eq!(peer.outcome(&order.command).await.state, CommandState::Applied);
-    let long = tokio::time::Instant::now() + Duration::from_mins(1);
+    let long = Instant::now() + Duration::from_mins(1);
     rig.plc.plc().feeder(FEEDER).meal_until = Some(long);
     let order = rig.feed(1_000);
     peer.order(&order).await;
@@ -261,7 +281,7 @@ async fn p7_a_dose_waits_one_deep_for_a_meal_and_no_longer_than_its_limit() {
 async fn p4_what_was_received_and_not_begun_dies_with_its_session() {
     let mut rig = Rig::new().await;
     let mut peer = rig.open().await;
-    let until = tokio::time::Instant::now() + Duration::from_secs(4);
+    let until = Instant::now() + Duration::from_secs(4);
     rig.plc.plc().feeder(FEEDER).meal_until = Some(until);
     let order = rig.feed(1_000);
     peer.order(&order).await;

@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use pasamanos_proto::pb::{ConnectRequest, ConnectResponse, connect_request, connect_response};
 use pasamanos_server::control::{Control, SessionEnd, SessionError};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -70,6 +70,8 @@ struct Wires {
     heard: BTreeMap<i64, (Instant, Duration)>,
     newest: i64,
     sessions: usize,
+    /// Each direction of each connection.
+    ways: JoinSet<()>,
 }
 
 const UP: usize = 0;
@@ -91,6 +93,7 @@ impl Net {
                 heard: BTreeMap::new(),
                 newest: 0,
                 sessions: 0,
+                ways: JoinSet::new(),
             })),
             book,
         )
@@ -135,6 +138,17 @@ impl Net {
     /// For so long nothing is delivered in one direction.
     pub(super) fn stall(&self, up: bool, time: Duration) {
         self.wires().stalled[usize::from(!up)] = Instant::now() + time;
+    }
+
+    /// Ends all connections. A wire that broke by itself is told here.
+    pub(super) async fn end(&self) {
+        self.cut(None);
+        let mut ways = std::mem::take(&mut self.wires().ways);
+        while let Some(ended) = ways.try_join_next() {
+            ended.unwrap();
+        }
+        // One to a server that was killed waits for a session that nobody runs any more.
+        ways.shutdown().await;
     }
 
     /// No more faults.
@@ -190,9 +204,9 @@ impl Transport for Wire {
         let session = server.tasks.spawn(session);
         let (net, back) = (self.net.clone(), random.fork());
         let way = Way { net: net.clone(), cut: cut.clone(), latency, random };
-        drop(tokio::spawn(way.up(self.clock.clone(), from_agent, to_server)));
+        self.net.wires().ways.spawn(way.up(self.clock.clone(), from_agent, to_server));
         let way = Way { net, cut, latency, random: back };
-        drop(tokio::spawn(way.down(from_server, to_agent, session)));
+        self.net.wires().ways.spawn(way.down(from_server, to_agent, session));
         Ok(ReceiverStream::new(inbound).boxed())
     }
 }

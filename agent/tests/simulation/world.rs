@@ -169,5 +169,6 @@ impl World {
         if self.server.runs() {
             self.server.kill().await;
         }
+        self.net.end().await;
     }
 }

@@ -50,7 +50,7 @@ pub const PLANTED: &[Bug] = &[
         "a submit that timed out is reported as refused by the PLC",
     ),
     bug("agent-start-limit-ignored", "P7", "a dose starts whenever it is read"),
-    bug("agent-start-limit-by-wall-clock", "P7", "the start limit is compared with the wall clock"),
+    bug("agent-time-by-wall-clock", "P7", "start limits and ages are counted by the wall clock"),
     bug(
         "agent-old-session-runs",
         "P4",
