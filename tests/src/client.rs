@@ -174,6 +174,16 @@ impl Client {
         answer.into_inner().command.ok_or_else(|| Status::internal("no command"))
     }
 
+    /// The versions of a feeder's config, newest first.
+    ///
+    /// # Errors
+    /// As the server answers.
+    pub async fn versions(&self, id: &str) -> Result<Vec<pb::ConfigVersion>, Status> {
+        let parent = format!("{FARM}/feeders/{id}");
+        let request = pb::ListConfigVersionsRequest { parent, ..Default::default() };
+        Ok(self.feeders.clone().list_config_versions(request).await?.into_inner().versions)
+    }
+
     /// Every dose of the history, newest first.
     ///
     /// # Errors

@@ -91,6 +91,47 @@ async fn p6_a_change_at_the_farm_becomes_a_version_of_the_farm() {
     expect(refused, Code::Aborted, "ETAG_MISMATCH").unwrap();
 }
 
+/// A program at the farm writes its own values back hours after "applied": both versions are shown.
+#[tokio::test]
+async fn p6_a_change_that_the_farm_undoes_is_told_with_both_versions() {
+    let plc = Plc::start(&[]).await.unwrap();
+    let stack = stack(&plc).await;
+    for feeder in ["feeder-r1", "pond-1"] {
+        let command = stack.client.set_portion(feeder, 1_600).await.unwrap();
+        assert_eq!(command.state(), CommandState::Applied, "{command:?}");
+        assert_eq!(stack.client.feeder(feeder).await.unwrap().config_reversion, None);
+        let versions = stack.client.versions(feeder).await.unwrap();
+        let before = versions[1].config.clone().unwrap().portion_mg.unwrap();
+        if feeder == "pond-1" {
+            plc.opc(&["write", "F01.Portion", "Double", &format!("{}", f64::from(before) / 1e3)])
+                .await
+                .unwrap();
+        } else {
+            let edit = json!({"op": "edit_config", "feeder": "R01", "portion_mg": before});
+            plc.control(edit).await.unwrap();
+        }
+        let now = stack
+            .client
+            .wait_feeder(feeder, "put back at the farm", WITHIN, |f| f.config_version == 3)
+            .await
+            .unwrap();
+        let undone = pb::ConfigReversion {
+            restored_version: 1,
+            displaced_version: 2,
+            displaced_command: command.name,
+        };
+        assert_eq!(now.config_reversion.as_ref(), Some(&undone), "{feeder}");
+        let versions = stack.client.versions(feeder).await.unwrap();
+        assert_eq!((versions[0].author(), versions[0].number), (ConfigAuthor::Farm, 3));
+        assert_eq!(versions[0].reversion.as_ref(), Some(&undone));
+        assert!(versions[1..].iter().all(|v| v.reversion.is_none()));
+        // The next change starts from what is in force, and is no reversal.
+        let command = stack.client.set_portion(feeder, 1_600).await.unwrap();
+        assert_eq!(command.state(), CommandState::Applied, "{command:?}");
+        assert_eq!(stack.client.feeder(feeder).await.unwrap().config_reversion, None);
+    }
+}
+
 #[tokio::test]
 async fn p2_a_value_that_the_plc_puts_back_is_rejected_not_applied() {
     let plc = Plc::start(&[]).await.unwrap();

@@ -12,7 +12,7 @@ use pasamanos_proto::pb::{FeederState, PresenceState};
 use super::farms::{AgentView, FeederView, Now, RobotView, STALE_MS, State, TankView};
 use super::outcomes::Progress;
 use crate::domain::feed::{self, Today};
-use crate::domain::ports::{StoredCommand, StoredResolution, StoredVersion};
+use crate::domain::ports::{Reversion, StoredCommand, StoredResolution, StoredVersion};
 
 /// Whether a command has no end, or is a dose in doubt that nobody settled.
 pub fn is_unsettled(c: &StoredCommand) -> bool {
@@ -122,6 +122,9 @@ impl State {
                 .map(|r| CommandName::new(self.info.id.clone(), r).to_string())
                 .unwrap_or_default(),
             config_invalid: version.is_some_and(|v| v.config.valid().is_none()),
+            config_reversion: version
+                .and_then(|v| v.reversion.as_ref())
+                .map(|r| reversion(&self.info.id, r)),
         }
     }
 
@@ -293,6 +296,15 @@ pub fn version(farm: &FarmId, v: StoredVersion) -> pb::ConfigVersion {
             .map(|r| CommandName::new(farm.clone(), r).to_string())
             .unwrap_or_default(),
         invalid: v.config.valid().is_none(),
+        reversion: v.reversion.as_ref().map(|r| reversion(farm, r)),
         config: Some(v.config.into()),
+    }
+}
+
+fn reversion(farm: &FarmId, r: &Reversion) -> pb::ConfigReversion {
+    pb::ConfigReversion {
+        restored_version: r.restored,
+        displaced_version: r.displaced,
+        displaced_command: CommandName::new(farm.clone(), r.command).to_string(),
     }
 }

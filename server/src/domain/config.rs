@@ -130,6 +130,14 @@ pub fn portion(feeder: &StoredFeeder, path: &str, mg: i32, v: &mut Violations) {
     }
 }
 
+/// Whether a farm change at `now_ms` that brings an earlier version back undoes what was APPLIED at
+/// `applied_ms`: within 48 h (RULES 6.8). Later it is a change like any other.
+#[must_use]
+pub fn undoes(applied_ms: i64, now_ms: i64) -> bool {
+    const WINDOW_MS: i64 = 48 * 3_600_000;
+    now_ms.saturating_sub(applied_ms) <= WINDOW_MS
+}
+
 /// Refuses a stale etag: the current one and its feeder go with the refusal.
 pub fn etag_mismatch(name: impl std::fmt::Display, current: &str) -> Error {
     Error::new(

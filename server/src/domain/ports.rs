@@ -14,7 +14,7 @@ use pasamanos_proto::pb;
 
 pub use error::{AcceptError, IngestError, LeaseError, OpenError, StoreError};
 pub use stored::{
-    Farm, Page, StoredAgent, StoredCommand, StoredFarm, StoredFeeder, StoredResolution,
+    Farm, Page, Reversion, StoredAgent, StoredCommand, StoredFarm, StoredFeeder, StoredResolution,
     StoredRobot, StoredTank, StoredVersion,
 };
 pub use told::{

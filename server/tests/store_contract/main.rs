@@ -19,6 +19,7 @@ mod model;
 mod pages;
 mod records;
 mod restore;
+mod reversions;
 mod sqlite;
 
 /// Runs each function of the suite on a fresh `SQLite` file.
@@ -97,6 +98,12 @@ on_sqlite! {
         a_config_report_waits_for_the_open_command,
         a_raw_config_is_stored_as_it_is,
         the_end_lifts_the_dose_lock,
+    }
+    reversions::{
+        a_farm_change_that_undoes_an_applied_one_says_so,
+        only_what_undoes_the_newest_applied_change_is_one,
+        an_open_command_tells_what_the_farm_undid_of_the_one_before,
+        what_a_hello_finds_undone_is_told_unless_the_database_was_put_back,
     }
     records::{
         records_are_stored_exactly_once,

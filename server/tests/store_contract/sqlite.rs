@@ -475,3 +475,38 @@ async fn the_audit_chain_tells_of_a_persons_settlement() {
     }
     finish(fixture).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_farm_undid_is_an_alarm_of_the_farm() {
+    use pasamanos_proto::pb;
+    use pasamanos_server::domain::ports::Ingest;
+    use prost::Message as _;
+    let fixture = Fixture::new().await;
+    let store = &fixture.store;
+    let epoch = first_session(store).await.epoch;
+    let new = accept(store, update(store, 1, epoch, 2_000).await).await;
+    let mut applied = report(&new, CommandState::Applied);
+    applied.config = Some(observed(2_000));
+    settle(store, epoch, applied).await;
+    // Twice the same undoing, each told once.
+    for portion_mg in [1_000, 1_000, 2_000, 1_000] {
+        ingest(store, epoch, Ingest::Config(feeder_id(1), observed(portion_mg))).await;
+    }
+    let mut outside = fixture.outside().await;
+    let alarms: Vec<(String, i64, Vec<u8>)> =
+        sqlx::query_as("SELECT reason, at_ms, body FROM alarms ORDER BY alarm")
+            .fetch_all(&mut outside)
+            .await
+            .unwrap();
+    assert_eq!(alarms.len(), 2, "{alarms:?}");
+    for (reason, at_ms, body) in alarms {
+        assert_eq!((reason.as_str(), at_ms), ("REVERTED_AT_FARM", NOW + 1_000));
+        let alarm = pb::AlarmRecord::decode(body.as_slice()).unwrap();
+        assert_eq!((alarm.feeder.as_str(), alarm.robot.as_str()), ("feeder-1", "robot-1"));
+        let said: Vec<_> = alarm.reason_metadata.iter().map(|(k, v)| (&**k, &**v)).collect();
+        let command = new.name.to_string();
+        let both = [("displaced", "2"), ("feeder", "feeder-1"), ("version", "1")];
+        assert_eq!(said, [[("command", &*command)].as_slice(), &both].concat());
+    }
+    finish(fixture).await;
+}

@@ -1,6 +1,6 @@
 // The mock farm behind the real services: enough of the contract's rules to develop and test the
 // page against. Faults are switched on through `MockBackend.next` and its methods.
-import { clone, create } from "@bufbuild/protobuf";
+import { clone, create, equals } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ConnectRouter } from "@connectrpc/connect";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../src/gen/google/rpc/error_details_pb";
 import { FeederService } from "../src/gen/pasamanos/v1/feeder_service_pb";
@@ -10,6 +10,9 @@ import {
   CommandSchema,
   CommandState,
   ConfigAuthor,
+  type ConfigReversion,
+  ConfigReversionSchema,
+  type ConfigVersion,
   type Feeder,
   type FeederConfig,
   FeederConfigSchema,
@@ -48,6 +51,20 @@ export interface Fault {
 export function failure(code: Code, reason: string, metadata: Record<string, string> = {}, more: unknown[] = []): ConnectError {
   const info = { desc: ErrorInfoSchema, value: { reason, domain: "pasamanos.dev", metadata } };
   return new ConnectError(`server's English about ${reason}`, code, undefined, [info, ...(more as (typeof info)[])]);
+}
+
+/** What a change at the farm to this config undoes, as the server reckons it. */
+function reversion(versions: readonly ConfigVersion[], config: FeederConfig): ConfigReversion | undefined {
+  const same = (v: ConfigVersion) => v.config !== undefined && equals(FeederConfigSchema, v.config, config);
+  const displaced = versions.findLast((v) => v.author === ConfigAuthor.COMMAND);
+  if (!displaced || same(displaced)) return undefined;
+  const restored = versions.findLast((v) => v.number < displaced.number && same(v));
+  if (!restored) return undefined;
+  return create(ConfigReversionSchema, {
+    restoredVersion: restored.number,
+    displacedVersion: displaced.number,
+    displacedCommand: displaced.command,
+  });
 }
 
 export class MockBackend {
@@ -306,7 +323,11 @@ export class MockBackend {
     feeder.config = config;
     feeder.configVersion++;
     feeder.etag = `v${feeder.configVersion}-${this.now()}`;
-    this.farm.versions.get(feeder.name)?.push(version(feeder, author, this.now(), command));
+    const versions = this.farm.versions.get(feeder.name) ?? [];
+    const next = version(feeder, author, this.now(), command);
+    next.reversion = author === ConfigAuthor.FARM ? reversion(versions, config) : undefined;
+    feeder.configReversion = next.reversion;
+    versions.push(next);
   }
 
   private validate(feeder: Feeder, config: FeederConfig): void {

@@ -78,6 +78,23 @@ describe("the page", () => {
     });
     expect((await find("notice")).textContent?.replace(/\u00a0/g, " ")).toContain("Portion 200 mg → 180 mg");
     expect(screen.getAllByTestId("notice")).toHaveLength(1);
+    expect(screen.queryByTestId("reverted")).toBeNull();
+  });
+
+  it("says so where the farm brings back what was before, with both versions", async () => {
+    await open(`/${FARM}/feeders/a-01`);
+    type("field-portion_mg", "200");
+    await find("preview");
+    fireEvent.click(get("review"));
+    fireEvent.click(await find("apply"));
+    await outcome("APPLIED");
+    expect(screen.queryByTestId("reverted")).toBeNull();
+    backend.editAtFarm("a-01", (c) => {
+      c.portionMg = 150;
+    });
+    expect((await find("reverted")).textContent).toContain("Version 1 is back in place of version 2");
+    expect((await find("notice")).textContent).toContain("Brought version 1 back, in place of version 2");
+    expect(get("tank-a-01").textContent).toContain("Put back at the farm");
   });
 
   it("shows what the server refuses at its field and takes the person there", async () => {

@@ -109,6 +109,19 @@ pub struct StoredVersion {
     pub config: ObservedConfig,
     /// When the server learned of it.
     pub created_ms: i64,
+    /// Set if it brought an earlier version back at the farm.
+    pub reversion: Option<Reversion>,
+}
+
+/// What a change at the farm undid: `REVERTED_AT_FARM`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reversion {
+    /// The version that was brought back.
+    pub restored: i64,
+    /// The version that the APPLIED command left in force.
+    pub displaced: i64,
+    /// That command.
+    pub command: RequestId,
 }
 
 /// A command as it is stored.

@@ -11,10 +11,10 @@ use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 use sqlx::Row as _;
 
-use super::read;
 use super::rows::parsed;
 use super::tx::Tx;
 use super::words::{Word, hex};
+use super::{read, reversion};
 use crate::domain::ports::{StoreError, StoredFeeder, StoredTank, StoredVersion};
 
 fn encoded(config: &ObservedConfig) -> Vec<u8> {
@@ -26,6 +26,27 @@ fn etag(number: i64, config: &[u8]) -> String {
     format!("v{number}-{}", hex(&hash[..4]))
 }
 
+/// Whose values a PLC was found to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// This command's.
+    Command(RequestId),
+    /// Someone's or something's at the farm.
+    Farm,
+    /// Found after the database was put back: a command's that it does not know, or the farm's. They
+    /// count as the farm's, and as nothing that it undid.
+    Unknown,
+}
+
+impl Whose {
+    fn author(self) -> (ConfigAuthor, Option<RequestId>) {
+        match self {
+            Self::Command(request) => (ConfigAuthor::Command, Some(request)),
+            Self::Farm | Self::Unknown => (ConfigAuthor::Farm, None),
+        }
+    }
+}
+
 /// Makes what the PLC was read to run the feeder's next version, if it is not the one in force.
 /// Answers whether it did.
 pub async fn observe(
@@ -33,8 +54,7 @@ pub async fn observe(
     farm: &FarmId,
     feeder: &mut StoredFeeder,
     config: &ObservedConfig,
-    author: ConfigAuthor,
-    command: Option<RequestId>,
+    whose: Whose,
     now_ms: i64,
 ) -> Result<bool, StoreError> {
     let bytes = encoded(config);
@@ -42,6 +62,11 @@ pub async fn observe(
         return Ok(false);
     }
     let number = feeder.version.as_ref().map_or(0, |v| v.number) + 1;
+    let (author, command) = whose.author();
+    let reversion = match whose {
+        Whose::Farm if number > 2 => reversion::find(tx, farm, feeder, &bytes, now_ms).await?,
+        _ => None,
+    };
     let version = StoredVersion {
         number,
         etag: etag(number, &bytes),
@@ -49,11 +74,13 @@ pub async fn observe(
         command,
         config: config.clone(),
         created_ms: now_ms,
+        reversion: reversion.clone(),
     };
     let insert = sqlx::query(
         "INSERT INTO config_versions
-             (farm, feeder, number, etag, author, command, config, invalid, created_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+             (farm, feeder, number, etag, author, command, config, invalid, created_ms, restored,
+              displaced, displaced_command)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
     )
     .bind(farm.to_string())
     .bind(feeder.id.to_string())
@@ -63,8 +90,14 @@ pub async fn observe(
     .bind(command.map(|c| c.to_string()))
     .bind(bytes)
     .bind(config.valid().is_none())
-    .bind(now_ms);
+    .bind(now_ms)
+    .bind(reversion.as_ref().map(|r| r.restored))
+    .bind(reversion.as_ref().map(|r| r.displaced))
+    .bind(reversion.as_ref().map(|r| r.command.to_string()));
     tx.execute(insert).await?;
+    if let Some(reversion) = &reversion {
+        reversion::alarm(tx, farm, feeder, number, reversion, now_ms).await?;
+    }
     feeder.version = Some(version);
     Ok(true)
 }

@@ -3,13 +3,13 @@
 use async_trait::async_trait;
 use pasamanos_faults::planted;
 use pasamanos_proto::model::{AgentName, CommandName, CommandReport, FeederId, ObservedConfig};
-use pasamanos_proto::pb::ConfigAuthor;
 use sqlx::Row as _;
 
 use super::driver::for_update;
+use super::feeders::{self, Whose};
 use super::settle::settle_reported;
 use super::tx::{Tx, Write};
-use super::{feeders, read, records};
+use super::{read, records};
 use crate::domain::command::{Transition, transition};
 use crate::domain::ports::{Ingest, IngestError, Ingested, StoreError};
 
@@ -137,9 +137,8 @@ impl Reports {
                 return Ok(Ingested::Config(None));
             }
         }
-        let author = ConfigAuthor::Farm;
         let made =
-            feeders::observe(tx, farm, &mut feeder, config, author, None, self.now_ms).await?;
+            feeders::observe(tx, farm, &mut feeder, config, Whose::Farm, self.now_ms).await?;
         Ok(Ingested::Config(made.then(|| Box::new(feeder))))
     }
 }

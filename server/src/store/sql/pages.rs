@@ -76,7 +76,7 @@ pub async fn versions(
 ) -> Result<Page<StoredVersion>, StoreError> {
     let rows = sqlx::query(
         "SELECT number AS version, etag, author AS version_author, command AS version_command,
-                config, created_ms AS version_ms
+                config, created_ms AS version_ms, restored, displaced, displaced_command
          FROM config_versions
          WHERE farm = $1 AND feeder = $2 AND number < $3 ORDER BY number DESC LIMIT $4",
     )

@@ -236,7 +236,8 @@ async fn insert_dose(
     tx.execute(statement).await.map(drop)
 }
 
-async fn insert_alarm(
+/// Stores an alarm under an id of its own within the farm.
+pub async fn insert_alarm(
     tx: &mut Tx<'_>,
     farm: &FarmId,
     id: String,

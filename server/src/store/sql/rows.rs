@@ -14,7 +14,7 @@ use super::driver::Row;
 use super::tx::broken;
 use super::words::Word;
 use crate::domain::ports::{
-    StoreError, StoredCommand, StoredFeeder, StoredResolution, StoredVersion,
+    Reversion, StoreError, StoredCommand, StoredFeeder, StoredResolution, StoredVersion,
 };
 
 /// The columns that [`command`] reads, of `commands c`.
@@ -35,6 +35,7 @@ macro_rules! feeder_columns {
         "f.feeder, f.agent AS feeder_agent, f.robot AS feeder_robot, f.tank, f.display_name,
          f.limits, f.capabilities, v.number AS version, v.etag, v.author AS version_author,
          v.command AS version_command, v.config, v.created_ms AS version_ms,
+         v.restored, v.displaced, v.displaced_command,
          (SELECT u.request_id FROM commands u
           WHERE u.farm = f.farm AND u.kind = 'update_config' AND u.feeder = f.feeder
             AND u.state IN ('ACCEPTED', 'UNCERTAIN') AND u.resolved_ms IS NULL
@@ -156,7 +157,17 @@ pub fn version(row: &Row) -> Result<StoredVersion, StoreError> {
         command: command.map(str::parse).transpose().map_err(broken)?,
         config: ObservedConfig::from(message::<pb::FeederConfig>(row, "config")?),
         created_ms: row.try_get("version_ms")?,
+        reversion: reversion(row)?,
     })
+}
+
+fn reversion(row: &Row) -> Result<Option<Reversion>, StoreError> {
+    let Some(restored) = row.try_get("restored")? else { return Ok(None) };
+    Ok(Some(Reversion {
+        restored,
+        displaced: row.try_get("displaced")?,
+        command: parsed(row, "displaced_command")?,
+    }))
 }
 
 /// The body of a dose.

@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use pasamanos_proto::model::{
     ActionKind, AgentName, CommandName, CommandReport, CommandState, FeederId, Hello, Reason,
 };
-use pasamanos_proto::pb::ConfigAuthor;
 use sqlx::Row as _;
 
 use super::driver::for_update;
+use super::feeders::{self, Whose};
 use super::settle::{self, Outcome, doubt, settle_reported};
 use super::tx::{Tx, Write, broken};
-use super::{adopt, audit, feeders, read, records, rows};
+use super::{adopt, audit, read, records, rows};
 use crate::domain::command::{Transition, transition};
 use crate::domain::ports::{
     OpenError, OpenSession, SessionOpened, StoreError, StoredCommand, StoredFeeder,
@@ -42,7 +42,9 @@ impl Write for Open {
             adopt::adopt_unknown(tx, hello, &settled, &mut have, &mut alarms, now_ms).await?;
         settled.extend(adopted);
         let known_before = settled_before(tx, hello, &settled, &mut alarms).await?;
-        take_configs(tx, hello, &mut have, now_ms).await?;
+        let restored = database_restored(known, hello);
+        let whose = if restored { Whose::Unknown } else { Whose::Farm };
+        take_configs(tx, hello, &mut have, whose, now_ms).await?;
         let records_through =
             records::close_gap(tx, hello, known.records_through, &mut alarms, now_ms).await?;
         let update = sqlx::query(
@@ -66,7 +68,7 @@ impl Write for Open {
             known: known_before,
             resolved: resolved(tx, agent).await?,
             anchor: tx.anchor(&agent.farm).await?,
-            tell_again: database_restored(known, hello),
+            tell_again: restored,
             alarms,
         })
     }
@@ -200,6 +202,7 @@ async fn take_configs(
     tx: &mut Tx<'_>,
     hello: &Hello,
     have: &mut BTreeMap<FeederId, StoredFeeder>,
+    whose: Whose,
     now_ms: i64,
 ) -> Result<(), StoreError> {
     for found in &hello.inventory.feeders {
@@ -214,8 +217,7 @@ async fn take_configs(
             }
         }
         if feeder.pending.is_none() {
-            let farm = &hello.agent.farm;
-            feeders::observe(tx, farm, feeder, config, ConfigAuthor::Farm, None, now_ms).await?;
+            feeders::observe(tx, &hello.agent.farm, feeder, config, whose, now_ms).await?;
         }
     }
     Ok(())

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use pasamanos_faults::planted;
 use pasamanos_proto::model::{ActionKind, Basis, CommandReport, CommandState, Reason, Verdict};
-use pasamanos_proto::pb::ConfigAuthor;
 use serde_json::json;
 
 use super::audit::Entry;
-use super::feeders;
+use super::feeders::{self, Whose};
 use super::tx::{Tx, broken};
 use super::words::Word;
 use crate::domain::ports::{StoreError, StoredCommand, StoredFeeder};
@@ -163,12 +162,8 @@ pub async fn settle_reported(
     };
     // A mixture of old and new is the command's too: nobody at the farm set it.
     let own = report.state == CommandState::Applied || report.reason == Reason::ConfigMixed;
-    let (author, by) = if is_config && own {
-        (ConfigAuthor::Command, Some(request))
-    } else {
-        (ConfigAuthor::Farm, None)
-    };
-    feeders::observe(tx, farm, feeder, config, author, by, now_ms).await?;
+    let whose = if is_config && own { Whose::Command(request) } else { Whose::Farm };
+    feeders::observe(tx, farm, feeder, config, whose, now_ms).await?;
     Ok(())
 }
 

@@ -27,6 +27,8 @@ mod queue;
 mod read;
 #[path = "../sql/records.rs"]
 mod records;
+#[path = "../sql/reversion.rs"]
+mod reversion;
 #[path = "../sql/rows.rs"]
 mod rows;
 #[path = "../sql/session.rs"]

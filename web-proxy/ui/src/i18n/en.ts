@@ -97,6 +97,7 @@ export const en = {
     changing: "Change on its way",
     inDoubt: "Feeding in doubt",
     invalid: "Settings out of range",
+    reverted: "Put back at the farm",
     neverFed: "none yet",
     due: "due now",
     lastRead: (age: string) => `Last read ${age}`,
@@ -143,6 +144,9 @@ export const en = {
     notEmergency: "A hold is not an emergency stop. In danger, stop the feeder at the machine.",
     gone: "This feeder is not there any more.",
     farmInvalid: "The settings set at the farm are outside the rules. Set valid ones.",
+    reverted: "Earlier settings came back at the farm",
+    revertedText: (back: string, displaced: string) =>
+      `Version ${back} is back in place of version ${displaced}, which was applied from here. A program at the farm may write its own settings: change it there, or it comes back again.`,
   },
 
   hold: {
@@ -379,6 +383,7 @@ export const en = {
     by: (who: string) => `by ${who}`,
     unchanged: "No visible difference",
     invalid: "Outside the rules",
+    reverted: (back: string, displaced: string) => `Brought version ${back} back, in place of version ${displaced}`,
     cause: {
       schedule: "Schedule",
       command: "Feed now",

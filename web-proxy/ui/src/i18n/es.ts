@@ -97,6 +97,7 @@ export const spanish = (plural: Plural): Strings => ({
     changing: "Cambio en camino",
     inDoubt: "Toma en duda",
     invalid: "Ajustes fuera de rango",
+    reverted: "Devuelto en la granja",
     neverFed: "ninguna aún",
     due: "toca ya",
     lastRead: (age) => `Leído ${age}`,
@@ -143,6 +144,9 @@ export const spanish = (plural: Plural): Strings => ({
     notEmergency: "Retener no es una parada de emergencia. En peligro, pare el alimentador en la máquina.",
     gone: "Este alimentador ya no está.",
     farmInvalid: "Los ajustes puestos en la granja están fuera de las reglas. Ponga unos válidos.",
+    reverted: "En la granja volvieron ajustes anteriores",
+    revertedText: (back: string, displaced: string) =>
+      `La versión ${back} volvió en lugar de la versión ${displaced}, que se aplicó desde aquí. Puede que un programa de la granja escriba sus propios ajustes: cámbielo allí, o volverá otra vez.`,
   },
 
   hold: {
@@ -379,6 +383,7 @@ export const spanish = (plural: Plural): Strings => ({
     by: (who) => `por ${who}`,
     unchanged: "Sin diferencia visible",
     invalid: "Fuera de las reglas",
+    reverted: (back: string, displaced: string) => `Devolvió la versión ${back} en lugar de la versión ${displaced}`,
     cause: {
       schedule: "Programa",
       command: "Alimentar ya",

@@ -36,7 +36,7 @@ export const ATTENTION: readonly StateName[] = ["fault", "unknown", "held", "dos
 /** Whether someone should look at it, whatever its state says. */
 export function needsLook(farm: Farm, feeder: Feeder): boolean {
   const state = feederState(farm, feeder);
-  if (state === "fault" || state === "unknown" || state === "held" || feeder.configInvalid) return true;
+  if (state === "fault" || state === "unknown" || state === "held" || feeder.configInvalid || feeder.configReversion) return true;
   return openDose(farm, farm.robots.get(feeder.robot)?.value) === "doubt";
 }
 

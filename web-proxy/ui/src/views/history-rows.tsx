@@ -6,6 +6,7 @@ import {
   type Command,
   CommandState,
   ConfigAuthor,
+  type ConfigReversion,
   type ConfigVersion,
   type Dose,
   DoseCause,
@@ -76,10 +77,15 @@ export function VersionRow({ version, previous }: { version: ConfigVersion; prev
       {previous && differences.length === 0 && <p class="muted">{t.value.history.unchanged}</p>}
       {!previous && version.number === 1n && <p class="muted">{t.value.history.first}</p>}
       {version.invalid && <p class="danger-text">{t.value.history.invalid}</p>}
+      {version.reversion && <p data-testid="history-reverted">{revertedText(version.reversion)}</p>}
       <p class="row-foot">{ms !== undefined && <Moment ms={ms} />}</p>
     </div>
   );
 }
+
+/** Which version came back at the farm, and which one of ours it displaced. */
+export const revertedText = (r: ConfigReversion): string =>
+  t.value.history.reverted(formatNumber(Number(r.restoredVersion)), formatNumber(Number(r.displacedVersion)));
 
 const OUTCOME_TONE: Record<DoseOutcome, Tone> = {
   [DoseOutcome.UNSPECIFIED]: "unknown",

@@ -10,6 +10,7 @@ import { t } from "../i18n";
 import { fieldTitle } from "../i18n/words";
 import { openFeeder, route } from "../route";
 import { useSession } from "../store/session";
+import { revertedText } from "./history-rows";
 
 interface NoticeListProps {
   /** Those of this feeder; undefined for all that are not shown in the open panel. */
@@ -45,6 +46,7 @@ export function NoticeList({ feeder }: NoticeListProps) {
               </>
             }
           >
+            {n.version.reversion && <p>{revertedText(n.version.reversion)}</p>}
             {differences.length === 0 && t.value.notice.version}
             {differences.map((d) => (
               <p key={d.path}>{t.value.notice.change(fieldTitle(d.path), d.before, d.after)}</p>

@@ -4,6 +4,7 @@ import { useEffect } from "preact/hooks";
 import { Banner, Button } from "../components/basics";
 import { Moment, When } from "../components/moment";
 import { type Command, CommandState, type Fault, type Hold, HoldSource } from "../gen/pasamanos/v1/resources_pb";
+import { formatNumber } from "../format/amount";
 import { timestampMs } from "../format/time";
 import { t } from "../i18n";
 import { closedText, holdTitle } from "../i18n/words";
@@ -43,6 +44,14 @@ export function PanelAttention() {
       {feeder.configInvalid && (
         <Banner tone="danger" title={t.value.tile.invalid}>
           {t.value.panel.farmInvalid}
+        </Banner>
+      )}
+      {feeder.configReversion && (
+        <Banner tone="warn" icon="farm" title={t.value.panel.reverted} testid="reverted">
+          {t.value.panel.revertedText(
+            formatNumber(Number(feeder.configReversion.restoredVersion)),
+            formatNumber(Number(feeder.configReversion.displacedVersion)),
+          )}
         </Banner>
       )}
       {faultsOf(feeder, robot).map((fault) => (

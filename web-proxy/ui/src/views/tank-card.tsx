@@ -220,6 +220,7 @@ function Marks({ feeder, robot, pending, doubt, state, seen }: MarksProps) {
   }
   if (doubt) marks.push({ icon: "unknown", tone: "danger", text: t.value.tile.inDoubt });
   if (feeder.configInvalid) marks.push({ icon: "warning", tone: "danger", text: t.value.tile.invalid });
+  if (feeder.configReversion) marks.push({ icon: "farm", tone: "warn", text: t.value.tile.reverted });
   if (pending) marks.push({ icon: "spark", tone: "info", text: t.value.tile.changing });
   if (marks.length === 0 && !(state === "unknown" && read !== undefined)) return null;
   return (
