@@ -253,7 +253,7 @@ fn state(
     loaded: &mut Loaded,
     calendar: &Calendar,
 ) -> State {
-    let known = loaded.robots.get(&robot).copied().unwrap_or_default();
+    let known = loaded.robots.remove(&robot).unwrap_or_default();
     // Never read under this journal, however often the agent was started since.
     let mut own = driver.feeders().iter().filter(|f| f.robot == robot);
     let never_read =
@@ -272,6 +272,7 @@ fn state(
         fresh: loaded.fresh || never_read,
         slot: known.slot,
         consumed: None,
+        recall: known.recall,
         plc_epoch: known.plc_epoch,
         open_dose: None,
         faults: None,

@@ -4,11 +4,13 @@
 mod book;
 mod envelope;
 mod observe;
+mod recall;
 mod state;
 
 use tokio::sync::{Mutex, MutexGuard};
 
 pub(crate) use self::book::{Book, LATE_MS, Loose};
+pub(crate) use self::recall::Recall;
 pub(crate) use self::state::{DoseEnd, OpenDose, State};
 use crate::calendar::{Calendar, Moment};
 use crate::journal::{Change, Journal, JournalError};

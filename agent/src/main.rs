@@ -52,9 +52,10 @@ enum Command {
     Run,
     /// Reads every mapped tag once and prints what it finds. Writes nothing.
     Check,
-    /// Forgets what a lost journal may have known of the last 24 h. Stop the agent first.
+    /// Says that someone at the farm has looked: after a journal was lost or put back, doses by command
+    /// may go on. Stop the agent first.
     ResetEnvelope {
-        /// Only of this feeder; of all if absent.
+        /// Only of this feeder and its robot; of all if absent.
         #[arg(long)]
         feeder: Option<String>,
     },
@@ -95,7 +96,7 @@ async fn start(cli: Cli) -> ExitCode {
             Err(e) => fail(&e.to_string()),
         },
         Command::ResetEnvelope { feeder } => {
-            match pasamanos_agent::reset_envelope(&config.data_dir, feeder.as_deref()).await {
+            match pasamanos_agent::reset_envelope(&config, feeder.as_deref()).await {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(e) => fail(&e.to_string()),
             }

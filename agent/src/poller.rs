@@ -6,11 +6,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pasamanos_faults::planted;
 use pasamanos_proto::model::{ObservedConfig, RobotId};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::driver::{Driver, News};
+use crate::driver::{Driver, News, Slot, SlotState};
 use crate::executor::{Context, keep_level, look_for_loose};
 use crate::farm::RobotCell;
 
@@ -80,6 +81,10 @@ async fn look(context: &Context, cell: &RobotCell) {
     if cell.view().link != before {
         tracing::info!(robot = %cell.id, link = cell.view().link.as_str_name(), "link changed");
     }
+    let slot = snapshot.slot.filter(|_| !cell.traits.read_only);
+    if let Some(slot) = slot.filter(|_| !planted!("agent-gap-ignored")) {
+        recall(cell, &slot).await;
+    }
     let mut configs = Vec::with_capacity(cell.feeders.len());
     for feeder in &cell.feeders {
         match cell.read_config(&feeder.feeder).await {
@@ -106,4 +111,25 @@ async fn look(context: &Context, cell: &RobotCell) {
         tracing::error!(robot = %cell.id, error = %e, "limits were not enforced");
     }
     keep_level(cell).await;
+}
+
+/// Takes in what the PLC took unknown to the journal, once it is at rest; no dose begins before.
+async fn recall(cell: &RobotCell, slot: &Slot) {
+    if slot.state == SlotState::Started || cell.ledger.look().await.behind(slot) == 0 {
+        return;
+    }
+    let history = match cell.history().await {
+        Ok(history) => history,
+        Err(e) => return tracing::warn!(robot = %cell.id, error = %e, "no history read"),
+    };
+    // The history bears no epoch: it is of this slot only if that stood still.
+    let still = cell.read_status_and(|_, snapshot| snapshot.slot == Some(*slot)).await;
+    if !still.is_ok_and(|still| still) {
+        return;
+    }
+    let taken =
+        cell.ledger.update(|state, now, changes| state.recall(slot, &history, now, changes)).await;
+    if let Err(e) = taken {
+        tracing::error!(robot = %cell.id, error = %e, "what the PLC remembers was not journaled");
+    }
 }

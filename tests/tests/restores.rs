@@ -263,6 +263,54 @@ async fn p3_with_both_put_back_a_repeated_request_is_known_by_the_plc() {
     goes_on(&stack, &feeder, &name_of(&lost)).await;
 }
 
+/// As before, and the PLC has forgotten most of it: doses wait until someone at the farm has looked.
+#[tokio::test]
+async fn p3_with_both_put_back_doses_that_nobody_remembers_wait_for_the_farm() {
+    let mut stack = Stack::builder().start().await.unwrap();
+    let feeder = stack.first_feeder().await.unwrap();
+    dose(&stack, &feeder, &request_id()).await;
+    stop_both(&mut stack).await;
+    let copies = [
+        Copy::of(database(&stack), "yesterday").unwrap(),
+        Copy::of(journal(&stack), "yesterday").unwrap(),
+    ];
+    start_both(&mut stack).await;
+    let lost: Vec<_> = (0..9).map(|_| request_id()).collect();
+    for id in &lost {
+        dose(&stack, &feeder, id).await;
+    }
+    stop_both(&mut stack).await;
+    for copy in &copies {
+        copy.put_back().unwrap();
+    }
+    start_both(&mut stack).await;
+    let refused = wait_for("the page says why", WITHIN, || async {
+        match ask(&stack, &feeder, &lost[0], 100).await {
+            Err(status) if reason(&status) == "JOURNAL_NOT_WHOLE" => Ok(()),
+            Ok(command) if command.reason == "JOURNAL_NOT_WHOLE" => Ok(()),
+            Err(status) if status.code() == tonic::Code::Unavailable => Err(status),
+            other => panic!("{other:?}\n{}", stack.logs()),
+        }
+    });
+    refused.await.unwrap_or_else(|e| panic!("{e:#}\n{}", stack.logs()));
+    stack.agent().unwrap().terminate(WITHIN).await.unwrap();
+    let mut looked = tokio::process::Command::new(paths::binary("pasamanos-agent").unwrap());
+    looked.arg("--config").arg(stack.agent_toml()).arg("--data-dir").arg(stack.agent_dir());
+    let looked = looked.args(["reset-envelope", "--feeder", &feeder]).output().await.unwrap();
+    assert!(looked.status.success(), "{looked:?}");
+    stack.start_agent().unwrap();
+    stack.ready().await.unwrap();
+    // What the PLC still told is known for all that; the rest is the word of who looked.
+    for id in &lost[1..] {
+        asked(&stack, &feeder, id, 100).await;
+        wait_state(&stack, &name_of(id), &[CommandState::Applied]).await;
+    }
+    dose(&stack, &feeder, &request_id()).await;
+    for id in &lost {
+        assert_eq!(given(&stack, id), 1, "{}", stack.logs());
+    }
+}
+
 #[tokio::test]
 async fn p3_a_cloned_disk_run_twice_feeds_nothing_twice_and_is_alarmed() {
     let plc = Plc::start(&[]).await.unwrap();

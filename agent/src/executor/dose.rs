@@ -1,6 +1,7 @@
 //! Feeds now: waits until the robot is free, journals the intent, lets the slot decide, and journals
 //! the end together with its record.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pasamanos_faults::{crash_point, planted};
@@ -12,7 +13,7 @@ use super::ready::{self, Scene};
 use super::scalar;
 use super::slot::{Drive, Settled, token};
 use super::verdict::Verdict;
-use crate::driver::{DriverError, RobotSnapshot, Slot, SlotBlock, SlotOp};
+use crate::driver::{DriverError, RobotSnapshot, Slot, SlotBlock, SlotOp, SlotResult};
 use crate::farm::RobotCell;
 use crate::journal::SlotUse;
 use crate::ledger::OpenDose;
@@ -101,8 +102,12 @@ async fn begin(job: &mut Job, portion_mg: i32, settling: bool) -> Result<Doubt, 
     let journaled = job.cell.ledger.look().await.slot.map(|(_, sequence)| sequence);
     let block = block(job, &ready, journaled, feeder.outlet, amount_mg)?;
     let known = known_to_plc(job, &ready, block.token).await?;
-    let sequence = known.unwrap_or(block.sequence);
-    let mine = SlotUse { epoch: block.epoch, sequence, token: block.token };
+    let mine = match &known {
+        Some(Known { epoch, sequence, .. }) => {
+            SlotUse { epoch: *epoch, sequence: *sequence, token: block.token }
+        }
+        None => SlotUse { epoch: block.epoch, sequence: block.sequence, token: block.token },
+    };
     let (order, epoch) = (job.order.clone(), job.epoch);
     if planted!("agent-intent-after-write") {
         let _too_early = job.cell.submit(&block).await;
@@ -112,8 +117,8 @@ async fn begin(job: &mut Job, portion_mg: i32, settling: bool) -> Result<Doubt, 
     })
     .await?;
     crash_point!("agent.dose.intent-journaled");
-    if known.is_some() {
-        return Ok(Doubt::Slot(Drive::recalled(job, mine, feeder.outlet, amount_mg)));
+    if let Some(known) = known {
+        return Ok(Doubt::Slot(Drive::recalled(job, mine, feeder.outlet, amount_mg, known.end)));
     }
     let dispensing_ms = i64::from(feeder.limits.dispensing_s(portion_mg)) * 1_000;
     Ok(if job.cell.traits.sequenced {
@@ -123,20 +128,31 @@ async fn begin(job: &mut Job, portion_mg: i32, settling: bool) -> Result<Doubt, 
     })
 }
 
-/// The sequence under which the PLC took this command before: a journal that was put back forgot it,
-/// and whoever asks again must not be fed again. Asked before every dose, since journal and PLC agree
-/// again as soon as a newer one is journaled; as far back as the PLC keeps its results.
-async fn known_to_plc(job: &Job, ready: &Ready, token: u32) -> Result<Option<u32>, NotBegun> {
+/// A dose that the PLC took before, as it or the ledger remembers it.
+struct Known {
+    epoch: u32,
+    sequence: u32,
+    /// What became of it, if that was taken in.
+    end: Option<SlotResult>,
+}
+
+/// How the PLC took this command before: a journal that was put back forgot it, and whoever asks again
+/// must not be fed again. Its history is asked too before every dose, because another agent on a copy
+/// of the journal may have been given the very sequence that was ours.
+async fn known_to_plc(job: &Job, ready: &Ready, token: u32) -> Result<Option<Known>, NotBegun> {
     let Some(slot) = ready.slot.filter(|_| job.cell.traits.sequenced) else { return Ok(None) };
+    if let Some((epoch, end)) = job.cell.ledger.look().await.recalled(token) {
+        return Ok(Some(Known { epoch, sequence: end.sequence, end: Some(end) }));
+    }
     if slot.last_op == SlotOp::Dose && slot.last_token == token {
-        return Ok(Some(slot.last_sequence));
+        return Ok(Some(Known { epoch: slot.epoch, sequence: slot.last_sequence, end: None }));
     }
     let history = job.cell.history().await.map_err(|e| {
         let verdict = Verdict::rejected(Reason::PlcUnreachable).with("robot", &job.cell.id);
         NotBegun::Refused(Box::new(verdict.detail(e.to_string())))
     })?;
     let mine = history.iter().find(|r| r.op == SlotOp::Dose && r.token == token);
-    Ok(mine.map(|r| r.sequence))
+    Ok(mine.map(|r| Known { epoch: slot.epoch, sequence: r.sequence, end: None }))
 }
 
 /// What will be written, the same each time: the PLC may start it until its own clock says that the
@@ -197,12 +213,12 @@ async fn wait_until_ready(job: &Job, portion_mg: i32) -> Result<Ready, NotBegun>
         }
         let read_ms = job.now_ms();
         match look(job, portion_mg).await {
-            Ok(Ok((snapshot, leftover))) => {
+            Ok(Ok(Looked { snapshot, leftover, behind })) => {
                 let mine = snapshot.feeders.iter().find(|f| f.feeder == *job.feeder());
                 if let Some(fence) = leftover {
                     // A sequence of ours that nobody consumed: spent before the next one is used.
                     let _read_back_decides = job.cell.submit(&fence).await;
-                } else if !snapshot.feeders.iter().any(|f| f.dosing) {
+                } else if !behind && !snapshot.feeders.iter().any(|f| f.dosing) {
                     return Ok(Ready {
                         slot: snapshot.slot,
                         plc_time_s: snapshot.plc_time_s,
@@ -220,7 +236,14 @@ async fn wait_until_ready(job: &Job, portion_mg: i32) -> Result<Ready, NotBegun>
     }
 }
 
-type Looked = (std::sync::Arc<RobotSnapshot>, Option<SlotBlock>);
+/// A robot that nothing forbids to dose.
+struct Looked {
+    snapshot: Arc<RobotSnapshot>,
+    /// What must be fenced first.
+    leftover: Option<SlotBlock>,
+    /// The poller has to take in first what the PLC took unknown to the journal.
+    behind: bool,
+}
 
 /// Reads robot and config, and says what stands in the way.
 async fn look(job: &Job, portion_mg: i32) -> Result<Result<Looked, Verdict>, DriverError> {
@@ -247,7 +270,11 @@ async fn look(job: &Job, portion_mg: i32) -> Result<Result<Looked, Verdict>, Dri
     if let Some(broken) = ready::broken_limit(&ready::limits_of(book), portion_mg) {
         return Ok(Err(Verdict::rejected(Reason::InvalidField).detail(broken)));
     }
-    Ok(Ok((std::sync::Arc::clone(&snapshot), leftover(&job.cell, state.slot, &snapshot))))
+    let leftover = leftover(&job.cell, state.slot, &snapshot);
+    let behind =
+        snapshot.slot.is_some_and(|s| state.behind(&s) > 0) && !planted!("agent-gap-ignored");
+    drop(state);
+    Ok(Ok(Looked { snapshot, leftover, behind }))
 }
 
 /// A fence for a sequence that the journal used and the PLC never consumed.

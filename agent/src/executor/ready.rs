@@ -88,6 +88,9 @@ pub(crate) fn refusals(s: &Scene<'_>, amount_mg: i64) -> Vec<Refusal> {
                 .with("command", &open.order.command),
         );
     }
+    if s.state.recall.gap {
+        found.push(Refusal::bare(Reason::JournalNotWhole).with("robot", &feeder.robot));
+    }
     if s.snapshot.local {
         found.push(Refusal::of(Reason::LocalHold, feeder));
     }

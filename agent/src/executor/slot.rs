@@ -92,6 +92,8 @@ pub(super) struct Drive {
     doubted: bool,
     /// What fell is in the books already, as growth that nobody watched.
     recorded: bool,
+    /// How it ended, if the ledger took that in before the PLC forgot it.
+    end: Option<SlotResult>,
     running: bool,
     /// It was read as consumed by this dose: a PLC that shows it unconsumed lost memory.
     consumed: bool,
@@ -112,6 +114,7 @@ impl Drive {
             op: SlotOp::Dose,
             doubted: false,
             recorded: false,
+            end: None,
             running: false,
             consumed: false,
             written_ms: None,
@@ -140,9 +143,15 @@ impl Drive {
         }
     }
 
-    /// A dose that the PLC remembers and the journal does not.
-    pub(super) fn recalled(job: &Job, mine: SlotUse, outlet: u8, amount_mg: u32) -> Self {
-        Self { recorded: true, ..Self::recovered(job, mine, outlet, amount_mg) }
+    /// A dose that the PLC took and the journal of that time is not here.
+    pub(super) fn recalled(
+        job: &Job,
+        mine: SlotUse,
+        outlet: u8,
+        amount_mg: u32,
+        end: Option<SlotResult>,
+    ) -> Self {
+        Self { recorded: true, end, ..Self::recovered(job, mine, outlet, amount_mg) }
     }
 
     /// Whether it was reported as UNCERTAIN already.
@@ -153,6 +162,9 @@ impl Drive {
 
     /// Goes on until the dose is settled. `None`, once: it is in doubt now; go on to settle it.
     pub(super) async fn run(&mut self, job: &Job) -> Option<Settled> {
+        if let Some(end) = self.end {
+            return Some(self.ended(job, end.state, 0, end.dispensed_mg));
+        }
         let mut pause = 50;
         loop {
             let repeated =

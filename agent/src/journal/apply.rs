@@ -1,12 +1,13 @@
 //! Changes as statements of the owner's transaction.
 
-use pasamanos_proto::model::{AuditAnchor, CommandState, StoredRecord};
+use pasamanos_proto::model::{AuditAnchor, CommandState, RobotId, StoredRecord};
 use pasamanos_proto::pb;
 use prost::Message as _;
 
 use super::change::{Change, Entry, HoldRow};
 use super::script::Script;
 use super::{Lazy, Steady};
+use crate::driver::SlotResult;
 
 /// Kept this long after the server acknowledged it.
 const KEEP_MS: i64 = 30 * 86_400_000;
@@ -90,6 +91,27 @@ pub(super) fn change(script: &mut Script, change: Change, now: i64, high_water: 
                 )
                 .bind(robot.to_string())
                 .bind(i64::from(epoch));
+        }
+        Change::Recalled { robot, epoch, sequence, doses, gap } => {
+            script
+                .add(
+                    "INSERT INTO robots (robot, slot_epoch, slot_sequence, recalled_epoch, \
+                     recalled_sequence, gap) VALUES (?, 0, 0, ?, ?, ?) \
+                     ON CONFLICT (robot) DO UPDATE SET recalled_epoch = excluded.recalled_epoch, \
+                     recalled_sequence = excluded.recalled_sequence, gap = excluded.gap",
+                )
+                .bind(robot.to_string())
+                .bind(i64::from(epoch))
+                .bind(i64::from(sequence))
+                .bind(gap);
+            for dose in doses {
+                recalled(script, &robot, epoch, &dose, now);
+            }
+        }
+        Change::GapClosed(robot) => {
+            script
+                .add("UPDATE robots SET gap = 0 WHERE robot = COALESCE(?, robot)")
+                .bind(robot.map(|r| r.to_string()));
         }
         Change::Hold(row) => hold(script, row),
         Change::Lift(feeder, source) => {
@@ -232,6 +254,22 @@ fn command(script: &mut Script, e: &Entry) {
         .bind(e.loose);
 }
 
+fn recalled(script: &mut Script, robot: &RobotId, epoch: u32, dose: &SlotResult, now: i64) {
+    let state = serde_json::to_string(&dose.state).unwrap_or_default();
+    script
+        .add(
+            "INSERT OR REPLACE INTO recalled (robot, token, epoch, sequence, state, dispensed_mg, \
+             at_ms) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(robot.to_string())
+        .bind(i64::from(dose.token))
+        .bind(i64::from(epoch))
+        .bind(i64::from(dose.sequence))
+        .bind(state)
+        .bind(i64::from(dose.dispensed_mg))
+        .bind(now);
+}
+
 fn hold(script: &mut Script, row: HoldRow) {
     script
         .add(
@@ -303,6 +341,7 @@ fn tell_again(script: &mut Script) {
 /// Forgets commands that were acknowledged long ago. It looks at all of them: seldom.
 pub(super) fn prune(script: &mut Script, now: i64) {
     script.add("DELETE FROM commands WHERE acked_ms < ? AND settled = 1").bind(now - KEEP_MS);
+    script.add("DELETE FROM recalled WHERE at_ms < ?").bind(now - KEEP_MS);
 }
 
 /// The clock that does not step, as it is now.

@@ -5,6 +5,8 @@ use pasamanos_proto::model::{
 };
 use pasamanos_proto::pb;
 
+use crate::driver::SlotResult;
+
 /// A robot's slot, given to one command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SlotUse {
@@ -116,6 +118,11 @@ pub(crate) enum Change {
     Resolved(CommandName, pb::Resolution),
     /// The last slot used of a robot.
     Slot(RobotId, u32, u32),
+    /// Up to this slot, what a robot's PLC took unknown to the journal was taken in; `gap`: some of it
+    /// is known to nobody.
+    Recalled { robot: RobotId, epoch: u32, sequence: u32, doses: Vec<SlotResult>, gap: bool },
+    /// Someone at the farm has looked: doses of this robot, or of all, may go on.
+    GapClosed(Option<RobotId>),
     /// A robot's PLC was read to be in this epoch.
     PlcEpoch(RobotId, u32),
     /// A hold begins.

@@ -17,6 +17,8 @@ use super::known::Known;
 use super::script::Script;
 use super::{JournalError, Steady, apply};
 use crate::clock::Clock;
+use crate::driver::{SlotOp, SlotResult};
+use crate::ledger::Recall;
 
 /// What the journal held when it was opened.
 #[derive(Debug)]
@@ -42,12 +44,14 @@ pub(crate) struct Loaded {
 }
 
 /// A robot as journaled.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct LoadedRobot {
     /// (epoch, sequence) of the last slot used.
     pub slot: Option<(u32, u32)>,
     /// The PLC's epoch as last read.
     pub plc_epoch: Option<u32>,
+    /// What the PLC took unknown to the journal.
+    pub recall: Recall,
 }
 
 /// A feeder as journaled.
@@ -121,14 +125,31 @@ pub(super) async fn all(
 async fn robots(
     conn: &mut SqliteConnection,
 ) -> Result<BTreeMap<RobotId, LoadedRobot>, JournalError> {
-    let rows = sqlx::query("SELECT * FROM robots").fetch_all(conn).await?;
-    let mut robots = BTreeMap::new();
-    for r in rows {
+    let mut robots: BTreeMap<RobotId, LoadedRobot> = BTreeMap::new();
+    for r in sqlx::query("SELECT * FROM robots").fetch_all(&mut *conn).await? {
         let epoch = u32_of(r.get("slot_epoch"))?;
         let sequence = u32_of(r.get("slot_sequence"))?;
         let plc_epoch = r.get::<Option<i64>, _>("plc_epoch").map(u32_of).transpose()?;
         let slot = (epoch != 0 || sequence != 0).then_some((epoch, sequence));
-        robots.insert(parse(r.get("robot"))?, LoadedRobot { slot, plc_epoch });
+        let through = match (r.get("recalled_epoch"), r.get("recalled_sequence")) {
+            (Some(epoch), Some(sequence)) => Some((u32_of(epoch)?, u32_of(sequence)?)),
+            _ => None,
+        };
+        let gap = r.get::<i64, _>("gap") != 0;
+        let recall = Recall { through, gap, ..Recall::default() };
+        robots.insert(parse(r.get("robot"))?, LoadedRobot { slot, plc_epoch, recall });
+    }
+    for r in sqlx::query("SELECT * FROM recalled").fetch_all(conn).await? {
+        let robot = robots.entry(parse(r.get("robot"))?).or_default();
+        let token = u32_of(r.get("token"))?;
+        let result = SlotResult {
+            sequence: u32_of(r.get("sequence"))?,
+            op: SlotOp::Dose,
+            token,
+            state: serde_json::from_str(r.get("state")).map_err(content)?,
+            dispensed_mg: u32_of(r.get("dispensed_mg"))?,
+        };
+        robot.recall.doses.insert(token, (u32_of(r.get("epoch"))?, result));
     }
     Ok(robots)
 }

@@ -9,6 +9,7 @@ use pasamanos_proto::model::{
 use pasamanos_proto::pb;
 
 use super::book::{Book, Loose};
+use super::recall::Recall;
 use crate::calendar::{Calendar, Moment};
 use crate::driver::{RobotTraits, Slot};
 use crate::journal::{Change, Entry, LooseMarks, SlotUse};
@@ -44,6 +45,8 @@ pub(crate) struct State {
     pub slot: Option<(u32, u32)>,
     /// The slot that was last read as consumed: a PLC that shows it free again lost memory.
     pub consumed: Option<(u32, u32)>,
+    /// What the PLC took unknown to the journal.
+    pub recall: Recall,
     /// The PLC's epoch as last read.
     pub plc_epoch: Option<u32>,
     /// The dose that is not settled.
@@ -140,7 +143,8 @@ impl State {
             loose: false,
             marks: LooseMarks::default(),
         })));
-        if let Some(slot) = slot {
+        // Of a dose that was taken in the slot is long past.
+        if let Some(slot) = slot.filter(|s| self.recalled(s.token).is_none()) {
             self.slot = Some((slot.epoch, slot.sequence));
             changes.push(Change::Slot(self.robot.clone(), slot.epoch, slot.sequence));
         }

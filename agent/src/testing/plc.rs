@@ -203,6 +203,10 @@ impl Plc {
             let feeder = self.feeders.keys().nth(block.outlet.into()).unwrap().clone();
             self.ran.push((block.token, block.amount_mg));
             self.slot.dispensed_mg = 0;
+            if self.slot.last_sequence > 0 {
+                let (last_op, state) = (SlotOp::Dose, SlotState::Started);
+                self.slot = Slot { last_sequence: block.sequence, last_op, state, ..self.slot };
+            }
             self.running = Some((Instant::now(), feeder, block.amount_mg));
             return;
         }
@@ -283,7 +287,8 @@ impl Plc {
         });
         let alive = if self.alive { u64::from(self.time_s()) } else { 7 };
         Ok(RobotSnapshot {
-            slot: self.traits.sequenced.then_some(self.slot),
+            // Plain tags that ever echoed a number go on to.
+            slot: (self.traits.sequenced || self.slot.last_sequence > 0).then_some(self.slot),
             alive: Some(alive),
             plc_time_s: Some(self.time_s()),
             local: self.local,

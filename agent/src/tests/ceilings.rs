@@ -81,7 +81,8 @@ async fn p8_after_the_loss_of_its_journal_the_envelope_is_full_until_someone_res
     peer.order(&other).await;
     assert_eq!(peer.outcome(&other.command).await.state, CommandState::Applied);
     rig.kill().await;
-    crate::reset_envelope(rig.dir.path(), Some(FEEDER)).await.unwrap();
+    let of = (FEEDER.parse().unwrap(), "robot-1".parse().unwrap());
+    crate::accept_gaps(rig.dir.path(), Some(of)).await.unwrap();
     rig.start().await;
     let mut peer = rig.open().await;
     let dose = rig.feed(1_000);

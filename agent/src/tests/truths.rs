@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use pasamanos_proto::model::{CommandOrder, CommandState};
+use pasamanos_proto::model::{CommandOrder, CommandState, Reason};
+use tempfile::TempDir;
 
 use crate::driver::Profile;
-use crate::testing::{FEEDER, Fate, Rig, ScriptedPlc, config};
+use crate::testing::{FEEDER, Fate, Peer, Rig, ScriptedPlc, config};
 
 /// A value that was read before the PLC took the new one, and no reading since, is no proof that it
 /// put the old one back.
@@ -72,34 +73,136 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Database and journal are put back, a newer dose is journaled, and then somebody asks again for one
-/// that ran: the PLC remembers it, although journal and PLC agree.
-#[tokio::test(start_paused = true)]
-async fn p3_a_dose_that_only_the_plc_remembers_is_not_given_again() {
-    let mut rig = Rig::new().await;
+/// Ends the agent and waits until its database is one closed file.
+async fn end(rig: &mut Rig) {
     rig.kill().await;
-    let old = tempfile::TempDir::new().unwrap();
-    copy(rig.dir.path(), old.path());
-    rig.start().await;
-    let mut peer = rig.open().await;
-    let lost = rig.feed(1_000);
-    peer.order(&lost).await;
-    assert_eq!(peer.outcome(&lost.command).await.state, CommandState::Applied);
-    drop(peer);
-    rig.kill().await;
+    while rig.dir.path().join("journal.db-wal").exists() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// What a restart of the agent finds: the journal of `old`, if it was put back.
+async fn put_back(rig: &mut Rig, old: &TempDir) {
+    end(rig).await;
     for file in std::fs::read_dir(rig.dir.path()).unwrap() {
         std::fs::remove_file(file.unwrap().path()).unwrap();
     }
     copy(old.path(), rig.dir.path());
     rig.start().await;
+}
+
+/// A copy of the journal as it is now.
+async fn backup(rig: &mut Rig) -> TempDir {
+    end(rig).await;
+    let old = TempDir::new().unwrap();
+    copy(rig.dir.path(), old.path());
+    rig.start().await;
+    old
+}
+
+async fn feed(rig: &mut Rig, peer: &mut Peer) -> CommandOrder {
+    let dose = rig.feed(1_000);
+    peer.order(&dose).await;
+    assert_eq!(peer.outcome(&dose.command).await.state, CommandState::Applied);
+    dose
+}
+
+/// The same command once more, under a new number and limit, as a server gives it that forgot it.
+fn again(rig: &mut Rig, lost: &CommandOrder) -> CommandOrder {
+    let new = rig.feed(1_000);
+    CommandOrder { number: new.number, start_before_ms: new.start_before_ms, ..lost.clone() }
+}
+
+/// Database and journal are put back, newer doses are journaled, and then somebody asks again for one
+/// that ran: journal and PLC agree, and the PLC has forgotten it since.
+#[tokio::test(start_paused = true)]
+async fn p3_a_dose_that_only_the_plc_remembered_is_not_given_again() {
+    for newer in [1, 9] {
+        let mut rig = Rig::new().await;
+        let old = backup(&mut rig).await;
+        let mut peer = rig.open().await;
+        let lost = feed(&mut rig, &mut peer).await;
+        drop(peer);
+        put_back(&mut rig, &old).await;
+        let mut peer = rig.open().await;
+        for _ in 0..newer {
+            feed(&mut rig, &mut peer).await;
+        }
+        drop(peer);
+        rig.restart().await;
+        let mut peer = rig.open().await;
+        let again = again(&mut rig, &lost);
+        peer.order(&again).await;
+        let end = peer.outcome(&lost.command).await;
+        assert_eq!((end.state, end.reason), (CommandState::Applied, Reason::Unspecified));
+        assert_eq!(rig.plc.plc().ran.len(), 1 + newer, "it was given again");
+        // The slot is as free as before.
+        feed(&mut rig, &mut peer).await;
+        assert_eq!(rig.plc.plc().ran.len(), 2 + newer);
+    }
+}
+
+/// As before, with more doses lost than the PLC keeps: nobody can tell which they were, so nobody is
+/// fed by command until someone at the farm has looked.
+#[tokio::test(start_paused = true)]
+async fn p3_doses_that_nobody_remembers_stop_doses_until_someone_has_looked() {
+    let mut rig = Rig::new().await;
+    let old = backup(&mut rig).await;
     let mut peer = rig.open().await;
-    let newer = rig.feed(1_500);
-    peer.order(&newer).await;
-    assert_eq!(peer.outcome(&newer.command).await.state, CommandState::Applied);
-    let again = CommandOrder { number: newer.number + 1, ..lost.clone() };
-    let start_before_ms = rig.clock.monotonic_ms() + 15_000;
-    peer.order(&CommandOrder { start_before_ms, ..again }).await;
-    let end = peer.outcome(&lost.command).await;
-    assert_eq!(end.state, CommandState::Applied, "{end:?}");
-    assert_eq!(rig.plc.plc().ran.len(), 2, "it was given again");
+    let lost = feed(&mut rig, &mut peer).await;
+    for _ in 0..8 {
+        feed(&mut rig, &mut peer).await;
+    }
+    drop(peer);
+    put_back(&mut rig, &old).await;
+    for restarted in [false, true] {
+        let mut peer = rig.open().await;
+        let again = again(&mut rig, &lost);
+        peer.order(&again).await;
+        let end = peer.outcome(&lost.command).await;
+        if !restarted {
+            assert_eq!((end.state, end.reason), (CommandState::Rejected, Reason::JournalNotWhole));
+        }
+        let new = rig.feed(1_000);
+        peer.order(&new).await;
+        let end = peer.outcome(&new.command).await;
+        assert_eq!((end.state, end.reason), (CommandState::Rejected, Reason::JournalNotWhole));
+        peer.play(Duration::from_secs(3)).await;
+        let blocks = &peer.feeders[FEEDER].status.as_ref().unwrap().blocks;
+        assert!(blocks.iter().any(|b| b.reason == "JOURNAL_NOT_WHOLE"), "{blocks:?}");
+        assert_eq!(rig.plc.plc().ran.len(), 9);
+        drop(peer);
+        rig.restart().await;
+    }
+    rig.kill().await;
+    crate::accept_gaps(rig.dir.path(), None).await.unwrap();
+    rig.start().await;
+    let mut peer = rig.open().await;
+    feed(&mut rig, &mut peer).await;
+    // Those that the PLC did tell of are known for all that.
+    assert_eq!(rig.plc.plc().ran.len(), 10);
+}
+
+/// Plain tags show a number and no name: what went by it unknown to the journal is known to nobody.
+#[tokio::test(start_paused = true)]
+async fn p3_plain_tags_that_went_on_unknown_stop_doses_until_someone_has_looked() {
+    let plc = ScriptedPlc::new(&[(FEEDER, config())]);
+    plc.plc().slot.last_sequence = 1;
+    let mut rig = Rig::on(plc.with(Profile::Scalar, Duration::from_secs(1), false)).await;
+    for looked in [false, true] {
+        let mut peer = rig.open().await;
+        let dose = rig.feed(1_000);
+        peer.order(&dose).await;
+        let end = peer.outcome(&dose.command).await;
+        if looked {
+            assert_eq!(end.state, CommandState::Applied, "{end:?}");
+            return;
+        }
+        assert_eq!((end.state, end.reason), (CommandState::Rejected, Reason::JournalNotWhole));
+        assert_eq!(rig.plc.plc().ran.len(), 0);
+        drop(peer);
+        rig.kill().await;
+        crate::accept_gaps(rig.dir.path(), None).await.unwrap();
+        rig.start().await;
+    }
 }

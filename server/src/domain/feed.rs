@@ -152,6 +152,10 @@ fn blocked_text(reason: Reason) -> &'static str {
         Reason::Envelope => "the farm's own limit for 24 hours would be exceeded",
         Reason::ReadOnly => "this PLC may only be read",
         Reason::PlcUnreachable => "the PLC does not answer: feed at the machine",
+        Reason::JournalNotWhole => {
+            "the PLC gave doses that nobody remembers: look at the tank, then run \
+             `pasamanos-agent reset-envelope` at the farm"
+        }
         Reason::DoseUnsettled => "an earlier dose is not settled: settle it first",
         _ => "the feeder would refuse a dose now",
     }

@@ -39,6 +39,11 @@ pub const PLANTED: &[Bug] = &[
     ),
     bug("agent-dedupe-in-memory", "P3", "a known command is looked for in memory only"),
     bug(
+        "agent-gap-ignored",
+        "P3",
+        "what the PLC took unknown to a journal that was put back is not taken in",
+    ),
+    bug(
         "agent-token-ignored",
         "P3",
         "a consumed sequence counts as this dose whatever token it bears",

@@ -81,7 +81,12 @@ export const reasons: Partial<Record<ReasonName, ReasonText>> = {
     return why === undefined ? "The PLC ended or refused it by itself." : `The PLC ended or refused it by itself: ${why}.`;
   },
   PLC_MEMORY_LOST: (f) => `The PLC lost its memory meanwhile${at(f.name("robot"))}. Check the feeder at the farm.`,
-  JOURNAL_NOT_WHOLE: () => "The farm PC lost part of its records and cannot tell. Look at the tank and say what happened.",
+  JOURNAL_NOT_WHOLE: (f) => {
+    const robot = f.name("robot");
+    return robot === undefined
+      ? "The farm PC lost part of its records and cannot tell. Look at the tank and say what happened."
+      : `The farm PC lost part of its records: ${robot} gave doses that nobody remembers. Look at the tanks, then reset the envelope at the farm PC.`;
+  },
   OVERLOADED: () => "The server is busy. Nothing was sent. Try again in a few seconds.",
   CONFIG_UNKNOWN: () => "The settings of this feeder are not known yet: its PLC was never read.",
   INTERNAL: (f) => {

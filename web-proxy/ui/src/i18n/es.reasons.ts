@@ -78,7 +78,12 @@ export const reasons: Partial<Record<ReasonName, ReasonText>> = {
     return why === undefined ? "El PLC lo terminó o rechazó por sí mismo." : `El PLC lo terminó o rechazó por sí mismo: ${why}.`;
   },
   PLC_MEMORY_LOST: (f) => `El PLC perdió su memoria mientras tanto${at(f.name("robot"))}. Revise el alimentador en la granja.`,
-  JOURNAL_NOT_WHOLE: () => "El PC de la granja perdió parte de sus registros y no puede saberlo. Mire el tanque y diga qué pasó.",
+  JOURNAL_NOT_WHOLE: (f) => {
+    const robot = f.name("robot");
+    return robot === undefined
+      ? "El PC de la granja perdió parte de sus registros y no puede saberlo. Mire el tanque y diga qué pasó."
+      : `El PC de la granja perdió parte de sus registros: ${robot} dio dosis que nadie recuerda. Mire los tanques y restablezca el margen en el PC de la granja.`;
+  },
   OVERLOADED: () => "El servidor está ocupado. No se envió nada. Pruebe en unos segundos.",
   CONFIG_UNKNOWN: () => "Aún no se conocen los ajustes de este alimentador: su PLC nunca se leyó.",
   INTERNAL: (f) => {

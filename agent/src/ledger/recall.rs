@@ -1,0 +1,118 @@
+//! What a PLC took and the journal does not know: the journal was put back, was lost, or another
+//! agent ran on a copy of it. Whoever asks again for one of those doses must not be fed again, so
+//! what the PLC's history still tells is taken in before the next dose. What it does not tell any
+//! more closes the robot to commanded doses until someone at the farm has looked.
+
+use std::collections::BTreeMap;
+
+use pasamanos_proto::model::Reason;
+use pasamanos_proto::pb;
+
+use super::state::State;
+use crate::calendar::Moment;
+use crate::driver::{Slot, SlotOp, SlotResult, SlotState};
+use crate::journal::Change;
+use crate::records::Alarm;
+
+/// What was taken in of one robot; durable.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Recall {
+    /// (epoch, sequence) up to which it was done.
+    pub through: Option<(u32, u32)>,
+    /// The doses, by token, each with its epoch.
+    pub doses: BTreeMap<u32, (u32, SlotResult)>,
+    /// Some are known to nobody.
+    pub gap: bool,
+}
+
+impl State {
+    /// How many slots the PLC took that nobody here gave, or took in.
+    pub(crate) fn behind(&self, slot: &Slot) -> u32 {
+        let of_epoch = |known: Option<(u32, u32)>| {
+            let (_, sequence) = known.filter(|(epoch, _)| *epoch == slot.epoch)?;
+            Some(slot.last_sequence.wrapping_sub(sequence))
+        };
+        let ahead =
+            [of_epoch(self.slot), of_epoch(self.recall.through)].into_iter().flatten().min();
+        match ahead {
+            // A sequence below ours is a PLC that lost its memory.
+            Some(ahead) => {
+                if ahead > u32::MAX / 2 {
+                    0
+                } else {
+                    ahead
+                }
+            }
+            // Another epoch is lost memory too; a journal that never gave a slot knows of none.
+            None => {
+                if self.slot.is_none() {
+                    slot.last_sequence
+                } else {
+                    0
+                }
+            }
+        }
+    }
+
+    /// Takes in what the PLC's history tells of the slots that it took unknown to us. `slot` must be
+    /// at rest, and the same before and after the history was read.
+    pub(crate) fn recall(
+        &mut self,
+        slot: &Slot,
+        history: &[SlotResult],
+        now: &Moment,
+        changes: &mut Vec<Change>,
+    ) {
+        let behind = self.behind(slot);
+        if behind == 0 {
+            return;
+        }
+        let shown = SlotResult {
+            sequence: slot.last_sequence,
+            op: slot.last_op,
+            token: slot.last_token,
+            state: slot.state,
+            dispensed_mg: slot.dispensed_mg,
+        };
+        // Plain tags show a number and no token: they tell of nothing.
+        let shown = Some(shown).filter(|_| self.traits.sequenced);
+        let told: BTreeMap<u32, SlotResult> = history
+            .iter()
+            .copied()
+            .chain(shown)
+            .filter(|r| slot.last_sequence.wrapping_sub(r.sequence) < behind)
+            .map(|r| (r.sequence, r))
+            .collect();
+        let unknown = behind - u32::try_from(told.len()).unwrap_or(behind).min(behind);
+        let doses: Vec<_> = told
+            .into_values()
+            .filter(|r| r.op == SlotOp::Dose && r.state != SlotState::Started)
+            .collect();
+        tracing::warn!(
+            robot = %self.robot, behind, unknown, doses = doses.len(),
+            "the PLC took slots that this journal does not know"
+        );
+        let gap = self.recall.gap || unknown > 0;
+        if gap && !self.recall.gap {
+            let robot = &self.robot;
+            let alarm = Alarm::robot(Reason::JournalNotWhole, pb::AlarmSeverity::Critical, robot)
+                .with("robot", robot);
+            changes.push(Change::Record(Box::new(alarm.to_record(now.wall_ms))));
+        }
+        self.recall.gap = gap;
+        self.recall.through = Some((slot.epoch, slot.last_sequence));
+        self.recall.doses.extend(doses.iter().map(|r| (r.token, (slot.epoch, *r))));
+        changes.push(Change::Recalled {
+            robot: self.robot.clone(),
+            epoch: slot.epoch,
+            sequence: slot.last_sequence,
+            doses,
+            gap,
+        });
+    }
+
+    /// The dose that was taken in under this token.
+    pub(crate) fn recalled(&self, token: u32) -> Option<(u32, SlotResult)> {
+        self.recall.doses.get(&token).copied()
+    }
+}
