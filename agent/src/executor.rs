@@ -182,6 +182,7 @@ pub(crate) fn progress(order: &CommandOrder, state: CommandState, epoch: i64) ->
         detail: String::new(),
         dispensed: None,
         config: None,
+        memory_lost: false,
         journaled_epoch: epoch,
     }
 }

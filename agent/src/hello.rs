@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::executor::{Context, limits_of, progress};
 use crate::farm::{Farm, RobotCell, RobotView};
 use crate::journal::JournalError;
-use crate::status::reports;
+use crate::status::{Reports, reports};
 
 /// The first reads, and a connection that is being made, are waited for at most this long.
 const FIRST_READ: Duration = Duration::from_secs(3);
@@ -80,7 +80,7 @@ pub(crate) async fn build(
             slots,
             anchor: unacked.anchor,
         },
-        inventory: inventory(farm, &reports.configs).await,
+        inventory: inventory(farm, &reports).await,
         commands,
         orders,
     };
@@ -107,7 +107,7 @@ async fn slot(cell: &Arc<RobotCell>) -> RobotSlot {
     RobotSlot { robot, readable: false, sequenced, plc: (0, 0), journal }
 }
 
-async fn inventory(farm: &Farm, configs: &BTreeMap<FeederId, ObservedConfig>) -> Inventory {
+async fn inventory(farm: &Farm, reports: &Reports) -> Inventory {
     let mut inventory = Inventory::default();
     for cell in farm.robots.values() {
         inventory.robots.push(InventoryRobot { id: cell.id.clone() });
@@ -128,7 +128,8 @@ async fn inventory(farm: &Farm, configs: &BTreeMap<FeederId, ObservedConfig>) ->
                 display_name: f.display_name.clone(),
                 limits,
                 capabilities: f.capabilities.clone(),
-                config: configs.get(&f.feeder).cloned(),
+                config: reports.configs.get(&f.feeder).cloned(),
+                memory_lost: reports.memory_lost.contains(&f.feeder),
             });
         }
     }

@@ -132,6 +132,36 @@ async fn p6_a_change_that_the_farm_undoes_is_told_with_both_versions() {
     }
 }
 
+/// What a PLC comes up with after it lost its memory is what ran before "applied": the history says that
+/// nobody set it, and calls nobody to account for undoing it.
+#[tokio::test]
+async fn p6_what_a_plc_came_up_with_after_it_lost_its_memory_is_nobodys() {
+    let plc = Plc::start(&[]).await.unwrap();
+    let stack = stack(&plc).await;
+    let before = stack.client.feeder("feeder-r1").await.unwrap().config.unwrap().portion_mg;
+    let command = stack.client.set_portion("feeder-r1", 1_600).await.unwrap();
+    assert_eq!(command.state(), CommandState::Applied, "{command:?}");
+    plc.control(json!({"op": "lose_memory"})).await.unwrap();
+    let held = |f: &pb::Feeder| {
+        let holds = f.status.iter().flat_map(|s| &s.holds);
+        holds.into_iter().any(|h| h.source() == pb::HoldSource::PlcMemoryLost)
+    };
+    let now = stack
+        .client
+        .wait_feeder("feeder-r1", "held", WITHIN, |f| f.config_version == 3 && held(f))
+        .await
+        .unwrap();
+    assert_eq!((now.config.unwrap().portion_mg, now.config_reversion), (before, None));
+    let versions = stack.client.versions("feeder-r1").await.unwrap();
+    assert_eq!(versions[0].author(), ConfigAuthor::PlcMemoryLost);
+    // A person confirms a config: it is that person's, and the hold goes.
+    let command = stack.client.set_portion("feeder-r1", 1_600).await.unwrap();
+    assert_eq!(command.state(), CommandState::Applied, "{command:?}");
+    stack.client.wait_feeder("feeder-r1", "free", WITHIN, |f| !held(f)).await.unwrap();
+    let versions = stack.client.versions("feeder-r1").await.unwrap();
+    assert_eq!((versions[0].number, versions[0].author()), (4, ConfigAuthor::Command));
+}
+
 #[tokio::test]
 async fn p2_a_value_that_the_plc_puts_back_is_rejected_not_applied() {
     let plc = Plc::start(&[]).await.unwrap();

@@ -273,7 +273,7 @@ async fn finish(job: &Job, plan: &Plan, ended: Ended) {
             changes.extend(book.supersede(&job.order.command, config));
         }
         if applied {
-            book.lift(pb::HoldSource::PlcMemoryLost, now, changes);
+            book.confirm(now, changes);
         }
         if mixed {
             let severity = pb::AlarmSeverity::Critical;

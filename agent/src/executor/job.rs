@@ -52,6 +52,22 @@ impl Drop for Ticket {
     }
 }
 
+/// An end as it is told; whose the config is that goes with it, the ledger knows.
+pub(crate) async fn told(
+    cell: &RobotCell,
+    verdict: Verdict,
+    order: &CommandOrder,
+    epoch: i64,
+) -> CommandReport {
+    let mut report = verdict.report(order, epoch);
+    if let Some(config) = &report.config {
+        let state = cell.ledger.look().await;
+        let book = state.feeders.get(&order.feeder);
+        report.memory_lost = book.is_some_and(|b| b.is_memory_lost(config));
+    }
+    report
+}
+
 /// A journal that refuses is tried again after this.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -180,7 +196,7 @@ impl Job {
     /// journal lists.
     pub(crate) async fn refuse(&self, verdict: Verdict) {
         let Some(_entered) = self.context.gate.enter(self.epoch).await else { return };
-        let report = verdict.report(&self.order, self.epoch);
+        let report = told(&self.cell, verdict, &self.order, self.epoch).await;
         self.log(&report);
         let entry = self.entry(Some(report.clone()));
         let journaled = self
@@ -212,7 +228,7 @@ impl Job {
         verdict: Verdict,
         mut with: impl FnMut(&mut State, &CommandReport, &Moment, &mut Vec<Change>),
     ) {
-        let report = verdict.report(&self.order, self.epoch);
+        let report = told(&self.cell, verdict, &self.order, self.epoch).await;
         self.log(&report);
         crash_point!("agent.outcome.before-journal");
         if planted!("agent-outcome-before-journal") {

@@ -5,6 +5,7 @@ use pasamanos_proto::model::{Action, CommandState, FeederId, FieldSet, ObservedC
 use pasamanos_proto::pb;
 
 use super::Context;
+use super::job::told;
 use super::verdict::Verdict;
 use crate::driver::{ConfigReading, Profile};
 use crate::farm::RobotCell;
@@ -246,7 +247,7 @@ async fn end(
 ) {
     let late = loose.reported && verdict.state == CommandState::Applied;
     let doubt = verdict.state == CommandState::Uncertain;
-    let report = verdict.report(&loose.order, loose.epoch);
+    let report = told(cell, verdict, &loose.order, loose.epoch).await;
     let feeder = &loose.order.feeder;
     tracing::info!(command = %report.command, state = ?report.state, reason = report.reason.name(), "loose config");
     let journaled = cell
@@ -280,7 +281,7 @@ async fn end(
                 book.lift(pb::HoldSource::ConfigMixed, now, changes);
             }
             if report.state == CommandState::Applied {
-                book.lift(pb::HoldSource::PlcMemoryLost, now, changes);
+                book.confirm(now, changes);
             }
         })
         .await;

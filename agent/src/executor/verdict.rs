@@ -97,6 +97,7 @@ impl Verdict {
             detail: self.detail,
             dispensed: self.dispensed,
             config: self.config,
+            memory_lost: false,
             journaled_epoch: epoch,
         }
     }

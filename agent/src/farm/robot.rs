@@ -149,7 +149,7 @@ impl RobotCell {
         let seen = self
             .ledger
             .update(|state, now, changes| {
-                state.observe_config(feeder, &reading.config, now, changes);
+                state.observe_config(feeder, &reading, now, changes);
             })
             .await;
         if let Err(e) = seen {

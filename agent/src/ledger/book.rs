@@ -9,7 +9,7 @@ use pasamanos_proto::pb;
 
 use super::envelope::Envelope;
 use crate::calendar::Moment;
-use crate::driver::{FeederDescription, Profile};
+use crate::driver::{ConfigReading, FeederDescription, Profile};
 use crate::journal::{Change, EnvelopeEntry, HoldRow, LoadedFeeder, LooseMarks};
 use crate::records::account::Account;
 use crate::records::{Alarm, Portion};
@@ -77,6 +77,15 @@ impl Loose {
     }
 }
 
+/// The config that a PLC came up with after it lost its memory.
+#[derive(Clone, Debug)]
+enum Lost {
+    /// Not read yet.
+    Awaited,
+    /// This one, as long as nobody changes it.
+    Found(ObservedConfig),
+}
+
 /// One feeder's book.
 #[derive(Clone, Debug)]
 pub(crate) struct Book {
@@ -104,11 +113,18 @@ pub(crate) struct Book {
     pub automatic: bool,
     /// What is alarmed already, so that each alarm is raised once.
     pub alarmed: BTreeSet<Reason>,
+    /// What its PLC came up with after it lost its memory, until a config is confirmed or edited.
+    lost: Option<Lost>,
+    /// The PLC's epoch as the config last bore it.
+    config_epoch: Option<u32>,
 }
 
 impl Book {
     /// Of what was journaled.
     pub(crate) fn new(feeder: FeederDescription, loaded: LoadedFeeder) -> Self {
+        // Held for it since before the restart: nobody has confirmed a config.
+        let held = |h: &HoldRow| h.source == pb::HoldSource::PlcMemoryLost;
+        let lost = loaded.holds.iter().any(held).then_some(Lost::Awaited);
         Self {
             feeder,
             holds: loaded.holds.into_iter().map(|h| (h.source, h)).collect(),
@@ -122,7 +138,39 @@ impl Book {
             loose: Vec::new(),
             automatic: false,
             alarmed: BTreeSet::new(),
+            lost,
+            config_epoch: None,
         }
+    }
+
+    /// Its PLC lost its memory: the config that is read next is nobody's.
+    pub(crate) fn lose_memory(&mut self) {
+        self.lost = Some(Lost::Awaited);
+    }
+
+    /// A person confirmed a config.
+    pub(crate) fn confirm(&mut self, now: &Moment, changes: &mut Vec<Change>) {
+        self.lift(pb::HoldSource::PlcMemoryLost, now, changes);
+        self.lost = None;
+    }
+
+    /// Looks at a config that was read just now. It may show a new epoch before the slot does.
+    pub(crate) fn see_config(&mut self, reading: &ConfigReading) {
+        let epoch = reading.plc_epoch;
+        let another = self.config_epoch.is_some_and(|old| epoch.is_some_and(|new| new != old));
+        self.config_epoch = epoch.or(self.config_epoch);
+        self.lost = match self.lost.take() {
+            Some(Lost::Found(found)) if !another => {
+                (found == reading.config).then_some(Lost::Found(found))
+            }
+            None if !another => None,
+            _ => Some(Lost::Found(reading.config.clone())),
+        };
+    }
+
+    /// Whether this config is what its PLC came up with after it lost its memory.
+    pub(crate) fn is_memory_lost(&self, config: &ObservedConfig) -> bool {
+        matches!(&self.lost, Some(Lost::Found(found)) if found == config)
     }
 
     fn id(&self) -> &FeederId {

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use pasamanos_proto::model::{FeederConfig, FeederId, Mode, ObservedConfig, Reason};
+use pasamanos_proto::model::{FeederConfig, FeederId, Mode, Reason};
 use pasamanos_proto::pb;
 
 use super::book::Book;
 use super::state::State;
 use crate::calendar::Moment;
-use crate::driver::{FeederSnapshot, RobotSnapshot, Slot};
+use crate::driver::{ConfigReading, FeederSnapshot, RobotSnapshot, Slot};
 use crate::guard;
 use crate::journal::Change;
 use crate::records::account::Sight;
@@ -42,12 +42,13 @@ impl State {
     pub(crate) fn observe_config(
         &mut self,
         feeder: &FeederId,
-        config: &ObservedConfig,
+        reading: &ConfigReading,
         now: &Moment,
         changes: &mut Vec<Change>,
     ) {
         let Some(book) = self.feeders.get_mut(feeder) else { return };
-        let valid = config.valid();
+        book.see_config(reading);
+        let valid = reading.config.valid();
         book.automatic = valid.is_some_and(|c| c.mode == Mode::Automatic);
         if let (None, Some(mg)) = (book.first_portion_mg, valid.and_then(|c| c.portion_mg)) {
             book.first_portion_mg = Some(mg);
@@ -112,6 +113,7 @@ impl State {
         self.consumed = None;
         changes.push(Change::Slot(self.robot.clone(), slot.epoch, slot.last_sequence));
         for book in self.feeders.values_mut() {
+            book.lose_memory();
             if !self.traits.read_only {
                 book.hold(pb::HoldSource::PlcMemoryLost, ("", ""), now, changes);
             }

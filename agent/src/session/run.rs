@@ -313,6 +313,7 @@ impl<'a> Running<'a> {
                 detail: why.to_string().chars().take(200).collect(),
                 dispensed: None,
                 config: None,
+                memory_lost: false,
                 journaled_epoch: self.terms.epoch,
             });
         }

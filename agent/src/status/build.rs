@@ -1,6 +1,6 @@
 //! Builds the reports of all that there is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pasamanos_proto::model::{FeederId, ObservedConfig, duration_from_ms, timestamp_from_ms};
 use pasamanos_proto::pb::{self, FeederState, LinkState, Quality};
@@ -22,6 +22,8 @@ pub(crate) struct Reports {
     pub feeders: BTreeMap<String, pb::FeederReport>,
     /// The configs that the PLCs run, of feeders whose config no command will report.
     pub configs: BTreeMap<FeederId, ObservedConfig>,
+    /// Those of them that a PLC came up with after it lost its memory.
+    pub memory_lost: BTreeSet<FeederId>,
 }
 
 /// Builds them from what was last read.
@@ -43,12 +45,16 @@ pub(crate) async fn reports(farm: &Farm) -> Reports {
                 feeder: feeder.feeder.to_string(),
                 status: Some(status.build(feeder)),
                 config: None,
+                config_memory_lost: false,
             };
             all.feeders.insert(feeder.feeder.to_string(), report);
             let busy = cell.control(&feeder.feeder).is_none_or(crate::farm::Control::config_busy);
             if let Some(seen) = view.configs.get(&feeder.feeder).filter(|_| fresh && !busy)
                 && !book.is_loose(&seen.reading.config)
             {
+                if book.is_memory_lost(&seen.reading.config) {
+                    all.memory_lost.insert(feeder.feeder.clone());
+                }
                 all.configs.insert(feeder.feeder.clone(), seen.reading.config.clone());
             }
         }

@@ -61,6 +61,7 @@ impl Reported {
             self.feeders.insert(id, feeder.clone());
             if let Some((id, config)) = config {
                 feeder.config = Some(config.clone().into());
+                feeder.config_memory_lost = now.memory_lost.contains(&id);
                 self.configs.insert(id, config);
             }
             report.feeders.push(feeder);

@@ -111,9 +111,14 @@ impl Peer {
             }
             AgentFrameBody::Status(status) => {
                 for f in status.feeders {
-                    let old = self.feeders.get(&f.feeder).and_then(|o| o.config.clone());
-                    let config = f.config.clone().or(old);
-                    self.feeders.insert(f.feeder.clone(), pb::FeederReport { config, ..f });
+                    let mut new = f;
+                    // A config that is not told stays as it was.
+                    let old = self.feeders.get(&new.feeder).filter(|_| new.config.is_none());
+                    if let Some(old) = old {
+                        new.config.clone_from(&old.config);
+                        new.config_memory_lost = old.config_memory_lost;
+                    }
+                    self.feeders.insert(new.feeder.clone(), new);
                 }
             }
             AgentFrameBody::Command(report) => {

@@ -364,3 +364,62 @@ async fn commands_that_arrive_out_of_order_run_in_the_order_of_their_numbers() {
     assert_eq!(peer.outcome(&second.command).await.state, CommandState::Applied);
     assert_eq!(rig.plc.plc().portions_set, [1_100, 1_300]);
 }
+
+/// RULES 6.7: what a PLC comes up with after it lost its memory is nobody's edit, until someone edits it or
+/// a config is confirmed.
+#[tokio::test(start_paused = true)]
+async fn p6_what_a_plc_came_up_with_after_it_lost_its_memory_is_nobodys() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    peer.play(Duration::from_secs(2)).await;
+    let told = |peer: &crate::testing::Peer| {
+        let report = &peer.feeders[FEEDER];
+        (report.config.clone(), report.config_memory_lost)
+    };
+    let found = |mg| Some(pb::FeederConfig::from(with_portion(mg)));
+    let comes_up = |rig: &Rig, mg| {
+        let mut plc = rig.plc.plc();
+        plc.lose_memory();
+        plc.feeder(FEEDER).config = ObservedConfig::Valid(with_portion(mg));
+    };
+    comes_up(&rig, 700);
+    // A command meets it first: its outcome says so too.
+    let order = rig.portion(1_200);
+    peer.order(&order).await;
+    let end = peer.outcome(&order.command).await;
+    assert_eq!((end.state, end.reason), (CommandState::Rejected, Reason::ChangedAtFarm));
+    assert_eq!(end.config, Some(ObservedConfig::Valid(with_portion(700))));
+    assert!(end.memory_lost);
+    comes_up(&rig, 710);
+    peer.play(Duration::from_secs(2)).await;
+    assert_eq!(told(&peer), (found(710), true));
+
+    // In the next hello too, also after a restart, and if it happened while the agent was away.
+    let mut hellos = Vec::new();
+    for mg in [710, 720] {
+        rig.kill().await;
+        comes_up(&rig, mg);
+        rig.start().await;
+        peer = rig.session().await;
+        let feeders = peer.hello().await.inventory.feeders;
+        let feeder = feeders.into_iter().find(|f| f.id.as_str() == FEEDER).unwrap();
+        hellos.push((feeder.config.map(Into::into), feeder.memory_lost));
+        let epoch = rig.next_epoch();
+        peer.welcome(epoch).await;
+    }
+    assert_eq!(hellos, [(found(710), true), (found(720), true)]);
+
+    rig.plc.plc().feeder(FEEDER).config = ObservedConfig::Valid(with_portion(730));
+    peer.play(Duration::from_secs(2)).await;
+    assert_eq!(told(&peer), (found(730), false), "someone at the farm set that");
+    comes_up(&rig, 740);
+    peer.play(Duration::from_secs(2)).await;
+    assert_eq!(told(&peer), (found(740), true));
+    let confirm = rig.update(&with_portion(740), with_portion(1_300));
+    peer.order(&confirm).await;
+    let end = peer.outcome(&confirm.command).await;
+    assert_eq!((end.state, end.memory_lost), (CommandState::Applied, false));
+    rig.plc.plc().feeder(FEEDER).config = ObservedConfig::Valid(with_portion(740));
+    peer.play(Duration::from_secs(2)).await;
+    assert_eq!(told(&peer), (found(740), false), "nor does it come from the memory any more");
+}

@@ -242,6 +242,8 @@ pub struct InventoryFeeder {
     pub capabilities: Capabilities,
     /// What its PLC runs; `None` if it could not be read.
     pub config: Option<ObservedConfig>,
+    /// Whether that is what the PLC came up with after it lost its memory: nobody set it.
+    pub memory_lost: bool,
 }
 
 /// All of it: every feeder's robot and tank are in it, and no id stands twice.
@@ -324,6 +326,7 @@ impl TryFrom<pb::InventoryFeeder> for InventoryFeeder {
             limits,
             capabilities: Capabilities::try_from(f.capabilities.unwrap_or_default())?,
             config: f.config.map(Into::into),
+            memory_lost: f.config_memory_lost,
         })
     }
 }
@@ -344,6 +347,7 @@ impl From<&Inventory> for pb::Inventory {
             limits: Some((&f.limits).into()),
             capabilities: Some((&f.capabilities).into()),
             config: f.config.clone().map(Into::into),
+            config_memory_lost: f.memory_lost,
         });
         Self { tanks: tanks.collect(), robots: robots.collect(), feeders: feeders.collect() }
     }

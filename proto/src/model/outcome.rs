@@ -163,6 +163,8 @@ pub struct CommandReport {
     pub dispensed: Option<(i32, Basis)>,
     /// The feeder's config as last read back.
     pub config: Option<ObservedConfig>,
+    /// Whether that is what the PLC came up with after it lost its memory: nobody set it.
+    pub memory_lost: bool,
     /// The session epoch in which the agent journaled it.
     pub journaled_epoch: i64,
 }
@@ -208,6 +210,7 @@ impl TryFrom<pb::CommandUpdate> for CommandReport {
             detail: m.detail,
             dispensed,
             config: m.config.map(ObservedConfig::from),
+            memory_lost: m.config_memory_lost,
             journaled_epoch: m.journaled_epoch,
         })
     }
@@ -225,6 +228,7 @@ impl From<CommandReport> for pb::CommandUpdate {
             dispensed_mg: r.dispensed.map(|(mg, _)| mg),
             basis: r.dispensed.map_or(pb::AmountBasis::Unspecified, |(_, b)| b.into()).into(),
             config: r.config.map(Into::into),
+            config_memory_lost: r.memory_lost,
             journaled_epoch: r.journaled_epoch,
         }
     }

@@ -170,3 +170,33 @@ pub async fn the_end_lifts_the_dose_lock(store: &dyn Store) {
     }
     accept(store, feed(2, epoch)).await;
 }
+
+pub async fn what_a_plc_came_up_with_is_nobodys(store: &dyn Store) {
+    let author = |version: pasamanos_server::domain::ports::StoredVersion| {
+        assert_eq!(version.reversion, None, "nobody undid anything");
+        (version.number, version.author, version.command)
+    };
+    let epoch = first_session(store).await.epoch;
+    let new = accept(store, update(store, 1, epoch, 2_000).await).await;
+    let mut applied = report(&new, CommandState::Applied);
+    applied.config = Some(observed(2_000));
+    settle(store, epoch, applied).await;
+    // What ran before the command: as a farm's edit it would be called an undoing.
+    ingest(store, epoch, Ingest::MemoryLost(feeder_id(1), observed(1_000))).await;
+    let version = stored_feeder(store, 1).await.version.unwrap();
+    assert_eq!(author(version), (3, ConfigAuthor::PlcMemoryLost, None));
+    // With the outcome of a command that met it.
+    let new = accept(store, update(store, 1, epoch, 3_000).await).await;
+    let mut rejected = report(&new, CommandState::Rejected);
+    (rejected.reason, rejected.config) = (Reason::ChangedAtFarm, Some(observed(1_100)));
+    rejected.memory_lost = true;
+    let (_, feeder, _) = settle(store, epoch, rejected).await;
+    assert_eq!(author(feeder.version.unwrap()), (4, ConfigAuthor::PlcMemoryLost, None));
+    // Found in a hello.
+    let mut next = hello(epoch);
+    next.inventory.feeders[0].config = Some(observed(1_200));
+    next.inventory.feeders[0].memory_lost = true;
+    open(store, next).await;
+    let version = stored_feeder(store, 1).await.version.unwrap();
+    assert_eq!(author(version), (5, ConfigAuthor::PlcMemoryLost, None));
+}

@@ -74,6 +74,7 @@ pub fn inventory(feeders: u32) -> Inventory {
             [(ConfigField::Portion, writable)],
         ),
         config: Some(observed(1_000)),
+        memory_lost: false,
     };
     let tank = |n: u32| InventoryTank {
         id: format!("tank-{n}").parse().unwrap(),
@@ -222,6 +223,7 @@ pub fn report_of(command: CommandName, body_hash: BodyHash, state: CommandState)
         detail: String::new(),
         dispensed: None,
         config: None,
+        memory_lost: false,
         journaled_epoch: 1,
     }
 }

@@ -98,6 +98,7 @@ on_sqlite! {
         a_config_report_waits_for_the_open_command,
         a_raw_config_is_stored_as_it_is,
         the_end_lifts_the_dose_lock,
+        what_a_plc_came_up_with_is_nobodys,
     }
     reversions::{
         a_farm_change_that_undoes_an_applied_one_says_so,

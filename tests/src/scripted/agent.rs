@@ -56,6 +56,7 @@ impl ScriptedAgent {
                 fields: fields.collect(),
             }),
             config: Some(config(1_500)),
+            config_memory_lost: false,
         };
         let slot = pb::RobotSlot {
             robot: robot.clone(),

@@ -6,10 +6,10 @@ import { refusalOf, verdictOf } from "../src/api/refusal";
 import { fieldOfViolation } from "../src/form/fields";
 import { BadRequestSchema, RetryInfoSchema } from "../src/gen/google/rpc/error_details_pb";
 import { Reason } from "../src/gen/pasamanos/v1/reasons_pb";
-import { AmountBasis, CommandState, FeederSchema, HoldSource, PreviewWarning, ReadingKind } from "../src/gen/pasamanos/v1/resources_pb";
+import { AmountBasis, CommandState, ConfigAuthor, FeederSchema, HoldSource, PreviewWarning, ReadingKind } from "../src/gen/pasamanos/v1/resources_pb";
 import { Facts, isReason, type ReasonName, slugOf } from "../src/i18n/facts";
 import { LANGUAGES, setLanguage, t } from "../src/i18n";
-import { basisWord, closedText, holdTitle, outcomeLine, readingTitle, reasonText, refusalText } from "../src/i18n/words";
+import { authorText, basisWord, closedText, holdTitle, outcomeLine, readingTitle, reasonText, refusalText } from "../src/i18n/words";
 import { command } from "./fake";
 
 const NAMES = Object.keys(Reason).filter((k) => Number.isNaN(Number(k)) && k !== "UNSPECIFIED") as ReasonName[];
@@ -28,7 +28,7 @@ describe.each(Object.keys(LANGUAGES) as (keyof typeof LANGUAGES)[])("the words o
     }
   });
 
-  it("have words for every state, basis, hold, reading and warning", async () => {
+  it("have words for every state, basis, hold, author, reading and warning", async () => {
     await setLanguage(language, false);
     const unknown = t.value.notKnown;
     for (const name of members(CommandState)) {
@@ -38,6 +38,7 @@ describe.each(Object.keys(LANGUAGES) as (keyof typeof LANGUAGES)[])("the words o
     for (const name of members(AmountBasis)) expect(basisWord(AmountBasis[name as "TIMED"])).not.toBe("");
     for (const name of members(ReadingKind)) expect(readingTitle(ReadingKind[name as "PH_MILLI"])).not.toBe(t.value.reading.other);
     for (const name of members(PreviewWarning)) expect(t.value.preview.warnings).toHaveProperty(name);
+    for (const name of members(ConfigAuthor)) expect(authorText(ConfigAuthor[name as "FARM"])).not.toBe(t.value.history.author.unknown);
     const sources = members(HoldSource).map((name) => holdTitle({ source: HoldSource[name as "FARM"] } as never));
     expect(new Set(sources).size).toBe(sources.length);
     expect(sources).not.toContain(t.value.hold.sources.other);

@@ -77,7 +77,12 @@ impl Session {
     fn status(&mut self, mut report: pb::StatusReport, heard_ms: i64) -> Result<(), SessionError> {
         for feeder in &mut report.feeders {
             if let (Some(config), Ok(id)) = (feeder.config.take(), feeder.feeder.parse()) {
-                self.keep(Ingest::Config(id, ObservedConfig::from(config)))?;
+                let config = ObservedConfig::from(config);
+                self.keep(if feeder.config_memory_lost {
+                    Ingest::MemoryLost(id, config)
+                } else {
+                    Ingest::Config(id, config)
+                })?;
             }
         }
         if let Some(farm) = self.control.farms.loaded(&self.agent.farm) {

@@ -100,7 +100,8 @@ impl Session {
                 tracing::error!(agent = %self.agent, %command, why, "alarm: a report was refused");
             }
             Ingested::Config(Some(feeder)) => {
-                tracing::info!(agent = %self.agent, feeder = %feeder.id, "config changed at the farm");
+                let author = feeder.version.as_ref().map(|v| v.author.as_str_name());
+                tracing::info!(agent = %self.agent, feeder = %feeder.id, author, "a config that no command set");
                 if let Some(farm) = &farm {
                     farm.update(|s, _| s.put_feeder(*feeder));
                 }

@@ -90,6 +90,8 @@ pub enum Ingest {
     Outcome(Box<CommandReport>),
     /// A config that nobody asked for: made at the farm.
     Config(FeederId, ObservedConfig),
+    /// A config that nobody set: its PLC came up with it after it lost its memory.
+    MemoryLost(FeederId, ObservedConfig),
     /// Dose and alarm records.
     Records(RecordBatch),
 }

@@ -33,6 +33,8 @@ pub enum Whose {
     Command(RequestId),
     /// Someone's or something's at the farm.
     Farm,
+    /// Nobody's: its PLC lost its memory and came up with them.
+    MemoryLost,
     /// Found after the database was put back: a command's that it does not know, or the farm's. They
     /// count as the farm's, and as nothing that it undid.
     Unknown,
@@ -42,6 +44,7 @@ impl Whose {
     fn author(self) -> (ConfigAuthor, Option<RequestId>) {
         match self {
             Self::Command(request) => (ConfigAuthor::Command, Some(request)),
+            Self::MemoryLost => (ConfigAuthor::PlcMemoryLost, None),
             Self::Farm | Self::Unknown => (ConfigAuthor::Farm, None),
         }
     }

@@ -39,7 +39,12 @@ impl Write for Reports {
         for item in &self.items {
             done.push(match item {
                 Ingest::Outcome(report) => self.outcome(tx, report).await?,
-                Ingest::Config(feeder, config) => self.config(tx, feeder, config).await?,
+                Ingest::Config(feeder, config) => {
+                    self.config(tx, feeder, config, Whose::Farm).await?
+                }
+                Ingest::MemoryLost(feeder, config) => {
+                    self.config(tx, feeder, config, Whose::MemoryLost).await?
+                }
                 Ingest::Records(batch) => {
                     let (through, doses) =
                         records::store(tx, &self.agent, batch, self.now_ms).await?;
@@ -122,6 +127,7 @@ impl Reports {
         tx: &mut Tx<'_>,
         feeder: &FeederId,
         config: &ObservedConfig,
+        whose: Whose,
     ) -> Result<Ingested, StoreError> {
         let farm = &self.agent.farm;
         let of_agent =
@@ -137,8 +143,7 @@ impl Reports {
                 return Ok(Ingested::Config(None));
             }
         }
-        let made =
-            feeders::observe(tx, farm, &mut feeder, config, Whose::Farm, self.now_ms).await?;
+        let made = feeders::observe(tx, farm, &mut feeder, config, whose, self.now_ms).await?;
         Ok(Ingested::Config(made.then(|| Box::new(feeder))))
     }
 }

@@ -217,6 +217,7 @@ async fn take_configs(
             }
         }
         if feeder.pending.is_none() {
+            let whose = if found.memory_lost { Whose::MemoryLost } else { whose };
             feeders::observe(tx, &hello.agent.farm, feeder, config, whose, now_ms).await?;
         }
     }

@@ -162,7 +162,11 @@ pub async fn settle_reported(
     };
     // A mixture of old and new is the command's too: nobody at the farm set it.
     let own = report.state == CommandState::Applied || report.reason == Reason::ConfigMixed;
-    let whose = if is_config && own { Whose::Command(request) } else { Whose::Farm };
+    let whose = match (is_config && own, report.memory_lost) {
+        (true, _) => Whose::Command(request),
+        (false, true) => Whose::MemoryLost,
+        (false, false) => Whose::Farm,
+    };
     feeders::observe(tx, farm, feeder, config, whose, now_ms).await?;
     Ok(())
 }

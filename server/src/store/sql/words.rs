@@ -49,8 +49,12 @@ impl Word for Verdict {
 }
 
 impl Word for ConfigAuthor {
-    const WORDS: &'static [(Self, &'static str)] =
-        &[(Self::Command, "COMMAND"), (Self::Farm, "FARM"), (Self::Calibration, "CALIBRATION")];
+    const WORDS: &'static [(Self, &'static str)] = &[
+        (Self::Command, "COMMAND"),
+        (Self::Farm, "FARM"),
+        (Self::Calibration, "CALIBRATION"),
+        (Self::PlcMemoryLost, "PLC_MEMORY_LOST"),
+    ];
 }
 
 /// Two lower-case digits a byte.

@@ -378,6 +378,7 @@ export const en = {
       command: "From this page",
       farm: "At the farm",
       calibration: "New calibration",
+      memoryLost: "After lost PLC memory",
       unknown: "Not known",
     },
     by: (who: string) => `by ${who}`,

@@ -378,6 +378,7 @@ export const spanish = (plural: Plural): Strings => ({
       command: "Desde esta página",
       farm: "En la granja",
       calibration: "Calibración nueva",
+      memoryLost: "Tras perder el PLC su memoria",
       unknown: "No se sabe",
     },
     by: (who) => `por ${who}`,

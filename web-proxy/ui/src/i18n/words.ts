@@ -1,6 +1,6 @@
 // From what the server says to sentences: reasons, refusals, outcomes, problems. Never its English.
 import { Code } from "@connectrpc/connect";
-import { AmountBasis, type Command, CommandState, HoldSource, type Hold, ReadingKind } from "../gen/pasamanos/v1/resources_pb";
+import { AmountBasis, type Command, CommandState, ConfigAuthor, HoldSource, type Hold, ReadingKind } from "../gen/pasamanos/v1/resources_pb";
 import type { Refusal } from "../api/refusal";
 import type { Step } from "../api/submission";
 import type { OrderKind } from "../api/pending";
@@ -118,6 +118,23 @@ function appliedLine(command: Command, kind: OrderKind | undefined): string {
       return o.appliedReset;
     default:
       return o.appliedConfig;
+  }
+}
+
+/** Who made a version of the settings. */
+export function authorText(author: ConfigAuthor): string {
+  const a = t.value.history.author;
+  switch (author) {
+    case ConfigAuthor.COMMAND:
+      return a.command;
+    case ConfigAuthor.FARM:
+      return a.farm;
+    case ConfigAuthor.CALIBRATION:
+      return a.calibration;
+    case ConfigAuthor.PLC_MEMORY_LOST:
+      return a.memoryLost;
+    default:
+      return a.unknown;
   }
 }
 

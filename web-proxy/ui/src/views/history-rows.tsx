@@ -1,6 +1,7 @@
 // One line of history each: an order, a version of the settings, a feeding.
 import { create } from "@bufbuild/protobuf";
 import { Chip, type Tone } from "../components/basics";
+import type { IconName } from "../components/icon";
 import { Moment } from "../components/moment";
 import {
   type Command,
@@ -18,7 +19,7 @@ import { formatAmount, formatDispensed, formatNumber } from "../format/amount";
 import { timestampMs } from "../format/time";
 import { t } from "../i18n";
 import { resolutionText } from "../i18n/resolution";
-import { basisWord, fieldTitle, kindOf, orderTitle, outcomeLine, plannedMg, reasonText } from "../i18n/words";
+import { authorText, basisWord, fieldTitle, kindOf, orderTitle, outcomeLine, plannedMg, reasonText } from "../i18n/words";
 import { useSession } from "../store/session";
 import { COMMAND_LOOK } from "./order-card";
 
@@ -55,20 +56,24 @@ export function CommandRow({ command }: { command: Command }) {
   );
 }
 
+const AUTHOR_LOOK: Record<ConfigAuthor, { tone: Tone; icon: IconName }> = {
+  [ConfigAuthor.UNSPECIFIED]: { tone: "unknown", icon: "unknown" },
+  [ConfigAuthor.COMMAND]: { tone: "off", icon: "user" },
+  [ConfigAuthor.FARM]: { tone: "info", icon: "farm" },
+  [ConfigAuthor.CALIBRATION]: { tone: "off", icon: "user" },
+  [ConfigAuthor.PLC_MEMORY_LOST]: { tone: "warn", icon: "warning" },
+};
+
 export function VersionRow({ version, previous }: { version: ConfigVersion; previous: ConfigVersion | undefined }) {
   const empty = create(FeederConfigSchema);
-  const a = t.value.history.author;
-  const author =
-    { [ConfigAuthor.COMMAND]: a.command, [ConfigAuthor.FARM]: a.farm, [ConfigAuthor.CALIBRATION]: a.calibration }[version.author as number] ??
-    a.unknown;
   const ms = timestampMs(version.createTime);
   const differences = previous ? diffConfigs(previous.config ?? empty, version.config ?? empty) : [];
   return (
     <div class="row" data-testid="history-version" data-version={String(version.number)}>
       <div class="row-head">
         <strong>{t.value.config.version(formatNumber(Number(version.number)))}</strong>
-        <Chip tone={version.author === ConfigAuthor.FARM ? "info" : "off"} icon={version.author === ConfigAuthor.FARM ? "farm" : "user"}>
-          {author}
+        <Chip tone={AUTHOR_LOOK[version.author].tone} icon={AUTHOR_LOOK[version.author].icon}>
+          {authorText(version.author)}
         </Chip>
       </div>
       {differences.map((d) => (
