@@ -15,5 +15,5 @@ mod rig;
 mod server;
 
 pub(crate) use self::peer::Peer;
-pub(crate) use self::plc::{Fate, ScriptedPlc};
+pub(crate) use self::plc::{Fate, Ran, ScriptedPlc};
 pub(crate) use self::rig::{FEEDER, OTHER, Rig, config};

@@ -107,7 +107,7 @@ pub fn run(history: &[Asked], truth: &Truth) -> Run {
         answers: Vec::new(),
         excuse: None,
     };
-    let dose = |e: &Execution| Some(Dose { token: e.token?, mg: e.planned_mg });
+    let dose = |e: &Execution| Some(Dose { token: e.token?, mg: e.planned_mg, started_ms: None });
     let fed =
         |feeder: &str| truth.rows.iter().filter(|r| r.feeder == feeder).map(|r| r.mg).sum::<i64>();
     Run {
@@ -118,6 +118,7 @@ pub fn run(history: &[Asked], truth: &Truth) -> Run {
             .map(|a| Refusal { name: a.name.clone(), known: !a.told.is_empty() })
             .collect(),
         acceptances: Vec::new(),
+        expiry_ms: 0,
         doses: truth.executions.iter().filter_map(dose).collect(),
         values: truth.configs.iter().copied().collect(),
         feeds: truth

@@ -28,6 +28,9 @@ pub struct Run {
     pub feeds: Vec<Feed>,
     /// The name of every dose record in the history.
     pub records: Vec<String>,
+    /// How much later than its start limit a PLC may start a dose, because its own expiry clock is
+    /// coarse, ms.
+    pub expiry_ms: i64,
 }
 
 /// A command.
@@ -88,6 +91,12 @@ pub struct Acceptance {
     pub heard_ago_ms: Option<i64>,
     /// The lease time, ms.
     pub lease_ms: i64,
+    /// When it was accepted, by the run's own clock, ms.
+    pub at_ms: i64,
+    /// How long a command may wait to be started, ms.
+    pub limit_ms: i64,
+    /// The instant that was fixed in the agent's clock, put into the run's own, ms.
+    pub start_before_ms: i64,
 }
 
 /// A dose that physically ran.
@@ -97,6 +106,8 @@ pub struct Dose {
     pub token: u32,
     /// What was asked of the PLC, mg.
     pub mg: i64,
+    /// When the motor started, by the run's own clock, ms; `None` if nobody saw when.
+    pub started_ms: Option<i64>,
 }
 
 /// What left one feeder.
@@ -119,6 +130,9 @@ pub fn token(name: &str) -> u32 {
     let [a, b, c, d, ..] = *hash.as_bytes();
     u32::from_be_bytes([a, b, c, d])
 }
+
+/// Two clocks that count whole milliseconds differ by so much.
+const ROUNDING_MS: i64 = 2;
 
 /// What is wrong with a run, a line each; empty if it kept every promise.
 #[must_use]
@@ -153,6 +167,7 @@ pub fn check(run: &Run) -> Vec<String> {
     refusals(run, &ran, &mut wrong);
     strangers(run, &ran, &mut wrong);
     acceptances(run, &mut wrong);
+    starts(run, &mut wrong);
     records(run, &mut wrong);
     wrong
 }
@@ -266,6 +281,34 @@ fn acceptances(run: &Run, wrong: &mut Vec<String>) {
     }
 }
 
+/// P7: what is accepted may start for as long as the start limit says, and no dose starts later. One
+/// that was accepted twice, by two databases, may start as long as the later one says.
+fn starts(run: &Run, wrong: &mut Vec<String>) {
+    let mut until: BTreeMap<u32, i64> = BTreeMap::new();
+    for a in &run.acceptances {
+        if a.start_before_ms > a.at_ms + a.limit_ms + ROUNDING_MS {
+            wrong.push(format!(
+                "{}: accepted at {} ms, and may start until {} ms",
+                a.name, a.at_ms, a.start_before_ms
+            ));
+        }
+        let until = until.entry(token(&a.name)).or_insert(i64::MIN);
+        *until = a.start_before_ms.max(*until);
+    }
+    for dose in &run.doses {
+        let (Some(until), Some(started)) = (until.get(&dose.token), dose.started_ms) else {
+            continue;
+        };
+        if started > until + run.expiry_ms + ROUNDING_MS {
+            let late = started - until;
+            wrong.push(format!(
+                "the dose of token {:08x} started {late} ms after its start limit",
+                dose.token
+            ));
+        }
+    }
+}
+
 /// P9: every milligram is in the history, each record once.
 fn records(run: &Run, wrong: &mut Vec<String>) {
     let mut seen = BTreeSet::new();
@@ -305,7 +348,8 @@ mod tests {
     }
 
     fn ran(mut run: Run, times: usize) -> Run {
-        run.doses.extend(std::iter::repeat_n(Dose { token: token(NAME), mg: 100 }, times));
+        let dose = Dose { token: token(NAME), mg: 100, started_ms: None };
+        run.doses.extend(std::iter::repeat_n(dose, times));
         run
     }
 
@@ -316,6 +360,18 @@ mod tests {
     }
 
     const DOSE: What = What::Dose(100);
+
+    fn accepted(heard_ago_ms: Option<i64>, start_before_ms: i64) -> Run {
+        let a = Acceptance {
+            name: NAME.into(),
+            heard_ago_ms,
+            lease_ms: 25_000,
+            at_ms: 5_000,
+            limit_ms: 10_000,
+            start_before_ms,
+        };
+        Run { acceptances: vec![a], expiry_ms: 1_000, ..of(DOSE, &[]) }
+    }
 
     #[test]
     fn a_run_that_kept_its_promises_passes() {
@@ -394,13 +450,31 @@ mod tests {
 
     #[test]
     fn an_acceptance_without_a_living_agent_is_found() {
-        let accepted = |heard_ago_ms| Run {
-            acceptances: vec![Acceptance { name: NAME.into(), heard_ago_ms, lease_ms: 25_000 }],
-            ..Run::default()
+        assert!(check(&accepted(Some(24_999), 0)).is_empty());
+        wrong(&accepted(Some(25_000), 0), "accepted");
+        wrong(&accepted(None, 0), "accepted");
+    }
+
+    #[test]
+    fn p7_a_dose_that_starts_too_late_is_found() {
+        let started = |ms| {
+            let mut run = accepted(Some(0), 14_000);
+            run.doses.push(Dose { token: token(NAME), mg: 100, started_ms: Some(ms) });
+            run
         };
-        assert!(check(&accepted(Some(24_999))).is_empty());
-        wrong(&accepted(Some(25_000)), "accepted");
-        wrong(&accepted(None), "accepted");
+        assert!(check(&started(14_999)).is_empty());
+        wrong(&started(15_100), "after its start limit");
+        let mut again = started(15_100);
+        again
+            .acceptances
+            .push(Acceptance { start_before_ms: 15_000, ..again.acceptances[0].clone() });
+        assert!(check(&again).is_empty(), "accepted again, by an older database");
+    }
+
+    #[test]
+    fn p7_a_start_limit_that_is_too_long_is_found() {
+        assert!(check(&accepted(Some(0), 15_000)).is_empty());
+        wrong(&accepted(Some(0), 15_100), "may start until");
     }
 
     #[test]

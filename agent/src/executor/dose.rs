@@ -167,6 +167,7 @@ fn block(
     let shown = ready.slot.map_or(0, |s| s.last_sequence);
     let sequence = next_sequence(job.cell.traits.sequenced, shown, journaled.unwrap_or(0));
     let left_s = ((job.order.start_before_ms - ready.read_ms) / 1_000).clamp(0, EXPIRY_S);
+    let left_s = if planted!("agent-expiry-always-whole") { EXPIRY_S } else { left_s };
     let expires_at_s = match ready.plc_time_s {
         Some(time) => time.wrapping_add(u32::try_from(left_s).unwrap_or(0)),
         None if job.cell.traits.sequenced => {
@@ -211,9 +212,8 @@ async fn wait_until_ready(job: &Job, portion_mg: i32) -> Result<Ready, NotBegun>
         {
             return Err(NotBegun::Dropped);
         }
-        let read_ms = job.now_ms();
         match look(job, portion_mg).await {
-            Ok(Ok(Looked { snapshot, leftover, behind })) => {
+            Ok(Ok(Looked { snapshot, read_ms, leftover, behind })) => {
                 let mine = snapshot.feeders.iter().find(|f| f.feeder == *job.feeder());
                 if let Some(fence) = leftover {
                     // A sequence of ours that nobody consumed: spent before the next one is used.
@@ -239,6 +239,8 @@ async fn wait_until_ready(job: &Job, portion_mg: i32) -> Result<Ready, NotBegun>
 /// A robot that nothing forbids to dose.
 struct Looked {
     snapshot: Arc<RobotSnapshot>,
+    /// When its answer had come.
+    read_ms: i64,
     /// What must be fenced first.
     leftover: Option<SlotBlock>,
     /// The poller has to take in first what the PLC took unknown to the journal.
@@ -248,6 +250,9 @@ struct Looked {
 /// Reads robot and config, and says what stands in the way.
 async fn look(job: &Job, portion_mg: i32) -> Result<Result<Looked, Verdict>, DriverError> {
     let snapshot = job.cell.read_status().await?;
+    // What the PLC's clock shows is at most as old as this, never newer: counted from before the read
+    // a slow answer would move the PLC's expiry behind the start limit.
+    let read_ms = job.now_ms();
     let config = job.cell.read_config(job.feeder()).await?;
     let link = job.cell.view().link;
     let state = job.cell.ledger.look().await;
@@ -274,7 +279,7 @@ async fn look(job: &Job, portion_mg: i32) -> Result<Result<Looked, Verdict>, Dri
     let behind =
         snapshot.slot.is_some_and(|s| state.behind(&s) > 0) && !planted!("agent-gap-ignored");
     drop(state);
-    Ok(Ok(Looked { snapshot, leftover, behind }))
+    Ok(Ok(Looked { snapshot, read_ms, leftover, behind }))
 }
 
 /// A fence for a sequence that the journal used and the PLC never consumed.

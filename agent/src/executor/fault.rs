@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use pasamanos_proto::model::Reason;
+use pasamanos_proto::model::{CommandState, Reason};
 use tokio::time::sleep;
 
-use super::job::Job;
+use super::job::{Job, NotBegun};
 use super::verdict::Verdict;
 use crate::driver::{DriverError, RobotSnapshot};
 use crate::journal::Change;
@@ -19,19 +19,34 @@ fn active(snapshot: &RobotSnapshot, code: u32) -> bool {
     snapshot.faults.iter().any(|f| f.code == code)
 }
 
-/// Runs a fault reset.
-pub(super) async fn reset(job: &mut Job, code: u32) {
+/// Runs a fault reset. Answers whether it is in doubt, and to be settled by [`settle`].
+pub(super) async fn reset(job: &mut Job, code: u32) -> bool {
+    match begin(job, code).await {
+        Ok(verdict) => {
+            let doubted = verdict.state == CommandState::Uncertain;
+            job.end_with_book(verdict, !doubted, |_, _, _| {}).await;
+            doubted
+        }
+        Err(why) => {
+            job.not_begun(why).await;
+            false
+        }
+    }
+}
+
+async fn begin(job: &mut Job, code: u32) -> Result<Verdict, NotBegun> {
+    let refused = |verdict| Err(NotBegun::Refused(Box::new(verdict)));
     let feeder = job.feeder().clone();
     if job.cell.traits.read_only {
-        return job.refuse(Verdict::rejected(Reason::ReadOnly).with("feeder", &feeder)).await;
+        return refused(Verdict::rejected(Reason::ReadOnly).with("feeder", &feeder));
     }
     let unreachable = Verdict::rejected(Reason::PlcUnreachable).with("robot", &job.cell.id);
     let snapshot = match job.cell.read_status().await {
         Ok(snapshot) => snapshot,
-        Err(e) => return job.refuse(unreachable.detail(e.to_string())).await,
+        Err(e) => return refused(unreachable.detail(e.to_string())),
     };
     if snapshot.local {
-        return job.refuse(Verdict::rejected(Reason::LocalHold).with("feeder", &feeder)).await;
+        return refused(Verdict::rejected(Reason::LocalHold).with("feeder", &feeder));
     }
     if !active(&snapshot, code) {
         let verdict = Verdict::rejected(Reason::FaultChanged).with("feeder", &feeder);
@@ -39,21 +54,17 @@ pub(super) async fn reset(job: &mut Job, code: u32) {
             Some(other) => verdict.with("fault_code", other.code),
             None => verdict,
         };
-        return job.refuse(verdict).await;
+        return refused(verdict);
     }
     let entry = job.entry(None);
-    let begun = job.begin(|_, _, changes| changes.push(Change::Command(Box::new(entry)))).await;
-    if let Err(why) = begun {
-        return job.not_begun(why).await;
-    }
-    let verdict = match job.cell.reset_fault(&feeder, code).await {
+    job.begin(|_, _, changes| changes.push(Change::Command(Box::new(entry)))).await?;
+    Ok(match job.cell.reset_fault(&feeder, code).await {
         Err(DriverError::NotConnected) => unreachable,
         Err(DriverError::Refused(e) | DriverError::Config(e)) => {
             Verdict::rejected(Reason::PlcRefused).with("plc_reason", "refused").detail(e)
         }
         Ok(()) | Err(_) => watch(job, code).await,
-    };
-    job.end_with_book(verdict, true, |_, _, _| {}).await;
+    })
 }
 
 /// Reads back whether the fault went.
@@ -70,24 +81,40 @@ async fn watch(job: &Job, code: u32) -> Verdict {
         sleep(LOOK).await;
     }
     match stands {
-        Some(()) => Verdict::rejected(Reason::PlcRefused)
-            .with("plc_reason", "fault")
-            .detail("the fault stands after the reset"),
+        Some(()) => refused(),
         None => Verdict::uncertain(Reason::PlcUnreachable).with("robot", &job.cell.id),
     }
 }
 
-/// A reset found open: whether it was written is not known, and it is not written again.
-pub(super) async fn recover(job: Job, code: u32) {
-    let stands = loop {
+fn refused() -> Verdict {
+    Verdict::rejected(Reason::PlcRefused)
+        .with("plc_reason", "fault")
+        .detail("the fault stands after the reset")
+}
+
+/// Whether the fault stands, once the PLC can be read; `None` if the agent stops before.
+async fn stands(job: &Job, code: u32) -> Option<bool> {
+    loop {
         if let Ok(snapshot) = job.cell.read_status().await {
-            break active(&snapshot, code);
+            return Some(active(&snapshot, code));
         }
         tokio::select! {
             () = sleep(LOOK * 5) => {}
-            () = job.context.stop.cancelled() => return,
+            () = job.context.stop.cancelled() => return None,
         }
-    };
+    }
+}
+
+/// Goes on looking, beside other commands, at what became of a reset that could not be read back.
+pub(super) async fn settle(job: Job, code: u32) {
+    let Some(stands) = stands(&job, code).await else { return };
+    let verdict = if stands { refused() } else { Verdict::applied() };
+    job.end_with_book(verdict, true, |_, _, _| {}).await;
+}
+
+/// A reset found open: whether it was written is not known, and it is not written again.
+pub(super) async fn recover(job: Job, code: u32) {
+    let Some(stands) = stands(&job, code).await else { return };
     let verdict = if stands {
         Verdict { reason: Reason::AgentLost, ..Verdict::expired() }
     } else {

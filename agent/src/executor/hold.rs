@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use pasamanos_faults::crash_point;
-use pasamanos_proto::model::{CommandReport, Reason};
+use pasamanos_proto::model::{CommandReport, CommandState, Reason};
 use pasamanos_proto::pb::{self, HoldSource};
 use tokio::time::sleep;
 
@@ -125,21 +125,47 @@ pub(super) async fn until_held(job: Job, mut doubted: bool) {
     }
 }
 
-/// Lifts the operator's hold; what else holds the feeder stays.
-pub(super) async fn resume(job: &mut Job) {
+/// Lifts the operator's hold; what else holds the feeder stays. Answers whether it is in doubt, and to
+/// be settled by [`settle_resume`].
+pub(super) async fn resume(job: &mut Job) -> bool {
+    let verdict = match begin_resume(job).await {
+        Ok(verdict) => verdict,
+        Err(why) => {
+            job.not_begun(why).await;
+            return false;
+        }
+    };
+    let lifted = verdict.state == CommandState::Applied;
+    let doubted = verdict.state == CommandState::Uncertain;
+    job.end_with_book(verdict, !doubted, |book, _, changes| {
+        // A hold that came while this was ending is its own: it is not this one's to lift.
+        if lifted && !job.overtaken() {
+            book.forget(HoldSource::Operator, changes);
+        }
+    })
+    .await;
+    if let Some(control) = job.control() {
+        control.set_resuming(false);
+    }
+    doubted
+}
+
+async fn begin_resume(job: &mut Job) -> Result<Verdict, NotBegun> {
+    let refused = |verdict| Err(NotBegun::Refused(Box::new(verdict)));
     let feeder = job.feeder().clone();
     if job.cell.traits.read_only {
-        return job.refuse(Verdict::rejected(Reason::ReadOnly).with("feeder", &feeder)).await;
+        return refused(Verdict::rejected(Reason::ReadOnly).with("feeder", &feeder));
     }
     let snapshot = loop {
         if let Some(verdict) = job.too_late() {
-            return job.refuse(verdict).await;
+            return refused(verdict);
         }
         match job.cell.read_status().await {
             Ok(snapshot) => break snapshot,
             Err(e) if e == crate::driver::DriverError::NotConnected || job.expired() => {
-                let verdict = Verdict::rejected(Reason::PlcUnreachable).with("robot", &job.cell.id);
-                return job.refuse(verdict).await;
+                return refused(
+                    Verdict::rejected(Reason::PlcUnreachable).with("robot", &job.cell.id),
+                );
             }
             Err(_) => sleep(LOOK).await,
         }
@@ -155,30 +181,44 @@ pub(super) async fn resume(job: &mut Job) {
         (has(HoldSource::Farm), has(HoldSource::Operator), others.count())
     };
     if snapshot.local || farm {
-        return job.refuse(Verdict::rejected(Reason::LocalHold).with("feeder", &feeder)).await;
+        return refused(Verdict::rejected(Reason::LocalHold).with("feeder", &feeder));
     }
     let entry = job.entry(None);
-    let begun = job.begin(|_, _, changes| changes.push(Change::Command(Box::new(entry)))).await;
-    if let Err(why) = begun {
-        return job.not_begun(why).await;
-    }
-    let verdict = if others > 0 {
+    job.begin(|_, _, changes| changes.push(Change::Command(Box::new(entry)))).await?;
+    Ok(if others > 0 {
         Verdict::applied().detail("the operator's hold is lifted; something else holds the feeder")
     } else if operator || bit(job, &snapshot) == Some(true) {
         release(job).await
     } else {
         Verdict::applied()
-    };
-    let lifted = verdict.state == pasamanos_proto::model::CommandState::Applied;
-    job.end_with_book(verdict, true, |book, _, changes| {
-        // A hold that came while this was ending is its own: it is not this one's to lift.
-        if lifted && !job.overtaken() {
-            book.forget(HoldSource::Operator, changes);
-        }
     })
-    .await;
-    if let Some(control) = job.control() {
-        control.set_resuming(false);
+}
+
+/// Goes on looking, beside other commands, at what became of a resume that could not be read back.
+/// The operator's hold still stands in the journal and is written again, so that it shows sooner or
+/// later; where it had none, the bit itself tells.
+pub(super) async fn settle_resume(job: Job) {
+    let held = |verdict: Verdict| verdict.with("plc_reason", "held").detail("the hold stands");
+    loop {
+        let seen = job.cell.read_status_and(|state, snapshot| {
+            let book = state.feeders.get(job.feeder());
+            let stands = book.is_some_and(|b| b.holds.contains_key(&HoldSource::Operator));
+            (bit(&job, snapshot), stands)
+        });
+        let verdict = match seen.await {
+            _ if job.overtaken() => Some(Verdict::rejected(Reason::SupersededByHold)),
+            Ok((Some(true), _)) => Some(held(Verdict::rejected(Reason::PlcRefused))),
+            Ok((Some(false), false)) => Some(Verdict::applied()),
+            Ok(_) | Err(_) => None,
+        };
+        if let Some(verdict) = verdict {
+            return job.end_with_book(verdict, true, |_, _, _| {}).await;
+        }
+        tokio::select! {
+            () = sleep(LOOK * 10) => {}
+            // It is in the journal: the next start says that the hold stands.
+            () = job.context.stop.cancelled() => return,
+        }
     }
 }
 

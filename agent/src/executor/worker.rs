@@ -30,8 +30,13 @@ pub(super) struct Overtaken {
     pub job: Job,
 }
 
-/// A dose in doubt with its job.
-type Doubtful = (Job, Doubt);
+/// What is left of a command that is in doubt.
+enum Doubtful {
+    /// A dose: it is settled before the next one.
+    Dose(Box<(Job, Doubt)>),
+    /// Anything else is settled beside other commands.
+    Other(BoxFuture<'static, ()>),
+}
 
 /// One robot's worker.
 pub(super) struct Worker {
@@ -94,8 +99,10 @@ impl Worker {
                 Some(()) = OptionFuture::from(self.doubt.as_mut()) => self.doubt = None,
                 Some(doubtful) = OptionFuture::from(self.current.as_mut()) => {
                     self.current = None;
-                    if let Some(doubtful) = doubtful {
-                        self.doubt = Some(settle(doubtful));
+                    match doubtful {
+                        Some(Doubtful::Dose(dose)) => self.doubt = Some(settle(*dose)),
+                        Some(Doubtful::Other(settling)) => self.beside.push(settling),
+                        None => {}
                     }
                 }
             }
@@ -151,15 +158,15 @@ async fn run(mut job: Job, settling: bool) -> Option<Doubtful> {
         }
         Action::FeedNow { portion_mg } => {
             let doubt = dose::feed(&mut job, portion_mg, settling).await?;
-            Some((job, doubt))
+            Some(Doubtful::Dose(Box::new((job, doubt))))
         }
         Action::Resume => {
-            hold::resume(&mut job).await;
-            None
+            let doubted = hold::resume(&mut job).await;
+            doubted.then(|| Doubtful::Other(Box::pin(hold::settle_resume(job))))
         }
         Action::ResetFault { fault_code } => {
-            fault::reset(&mut job, fault_code).await;
-            None
+            let doubted = fault::reset(&mut job, fault_code).await;
+            doubted.then(|| Doubtful::Other(Box::pin(fault::settle(job, fault_code))))
         }
         // Holds do not queue.
         Action::Hold => None,
@@ -167,7 +174,7 @@ async fn run(mut job: Job, settling: bool) -> Option<Doubtful> {
 }
 
 /// Goes on settling a dose. One that was found open is reported as in doubt first, once.
-fn settle((job, doubt): Doubtful) -> BoxFuture<'static, ()> {
+fn settle((job, doubt): (Job, Doubt)) -> BoxFuture<'static, ()> {
     Box::pin(async move {
         let mut doubt = Some(doubt);
         while let Some(open) = doubt.take() {

@@ -11,7 +11,7 @@ use pasamanos_proto::model::{
 };
 use pasamanos_proto::pb::LinkState;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::driver::{
     ConfigReading, Driver, DriverError, FeederDescription, FeederSnapshot, Link, News, PlcFault,
@@ -43,6 +43,15 @@ enum Write {
     Hold(FeederId, bool),
 }
 
+/// A dose whose motor started.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Ran {
+    pub token: u32,
+    pub mg: u32,
+    /// When.
+    pub at: Instant,
+}
+
 /// One feeder of it.
 #[derive(Clone, Debug)]
 pub(crate) struct PlcFeeder {
@@ -68,6 +77,8 @@ pub(crate) struct Plc {
     /// mg/s.
     pub rate: u32,
     pub readable: bool,
+    /// How long a read is on its way there, and its answer back.
+    pub read_takes: (Duration, Duration),
     pub alive: bool,
     /// The next writes' fates; the last one stays.
     pub fates: VecDeque<Fate>,
@@ -79,8 +90,8 @@ pub(crate) struct Plc {
     pub forgets_what_it_told: bool,
     /// The last sequence that a read told.
     pub told: Option<u32>,
-    /// The doses that physically ran: token and amount.
-    pub ran: Vec<(u32, u32)>,
+    /// The doses that physically ran.
+    pub ran: Vec<Ran>,
     /// The portions that writes set.
     pub portions_set: Vec<i32>,
     /// Blocks that arrived.
@@ -123,8 +134,8 @@ impl Plc {
         }
     }
 
-    fn time_s(&self) -> u32 {
-        1_000 + u32::try_from(self.began.elapsed().as_secs()).unwrap()
+    fn time_s(&self, at: Instant) -> u32 {
+        1_000 + u32::try_from((at - self.began).as_secs()).unwrap()
     }
 
     /// What happened since the last look.
@@ -132,12 +143,18 @@ impl Plc {
         let now = Instant::now();
         self.late.sort_by_key(|(at, _)| *at);
         while self.late.first().is_some_and(|(at, _)| *at <= now) {
-            let (_, write) = self.late.remove(0);
-            self.execute(write);
+            let (at, write) = self.late.remove(0);
+            self.dispense(at);
+            self.execute(write, at);
         }
+        self.dispense(now);
+    }
+
+    /// What the motor did until then.
+    fn dispense(&mut self, until: Instant) {
         if let Some((since, feeder, amount)) = self.running.clone() {
-            let fed =
-                u64::try_from(since.elapsed().as_millis()).unwrap() * u64::from(self.rate) / 1_000;
+            let ran = until.saturating_duration_since(since).as_millis();
+            let fed = u64::try_from(ran).unwrap() * u64::from(self.rate) / 1_000;
             let fed = u32::try_from(fed).unwrap().min(amount);
             let more = u64::from(fed - self.slot.dispensed_mg);
             self.slot.dispensed_mg = fed;
@@ -171,9 +188,9 @@ impl Plc {
         }
     }
 
-    fn execute(&mut self, write: Write) {
+    fn execute(&mut self, write: Write, at: Instant) {
         match write {
-            Write::Slot(block) => self.take(block),
+            Write::Slot(block) => self.take(block, at),
             Write::Hold(feeder, held) => self.feeders.get_mut(&feeder).unwrap().held = held,
             Write::Config(feeder, base, new, fields) => {
                 let take = self.take_fields.take().unwrap_or(usize::MAX);
@@ -196,18 +213,18 @@ impl Plc {
     }
 
     /// One scan: latched before the motor starts; anything else is ignored.
-    fn take(&mut self, block: SlotBlock) {
+    fn take(&mut self, block: SlotBlock, at: Instant) {
         self.arrived.push(block);
         if !self.traits.sequenced {
             // Plain tags: whatever arrives starts the motor.
             let feeder = self.feeders.keys().nth(block.outlet.into()).unwrap().clone();
-            self.ran.push((block.token, block.amount_mg));
+            self.ran.push(Ran { token: block.token, mg: block.amount_mg, at });
             self.slot.dispensed_mg = 0;
             if self.slot.last_sequence > 0 {
                 let (last_op, state) = (SlotOp::Dose, SlotState::Started);
                 self.slot = Slot { last_sequence: block.sequence, last_op, state, ..self.slot };
             }
-            self.running = Some((Instant::now(), feeder, block.amount_mg));
+            self.running = Some((at, feeder, block.amount_mg));
             return;
         }
         if block.epoch != self.slot.epoch
@@ -228,15 +245,15 @@ impl Plc {
         let feeder = self.feeders.keys().nth(block.outlet.into()).unwrap().clone();
         if block.op == SlotOp::Nop {
             self.finish(SlotState::Done, 0);
-        } else if self.time_s() > block.expires_at_s {
+        } else if self.time_s(at) > block.expires_at_s {
             self.finish(SlotState::Expired, 0);
         } else if self.feeders[&feeder].held {
             self.finish(SlotState::Rejected, slot_reason::HELD);
         } else if self.running.is_some() {
             self.finish(SlotState::Rejected, slot_reason::BUSY);
         } else {
-            self.ran.push((block.token, block.amount_mg));
-            self.running = Some((Instant::now(), feeder, block.amount_mg));
+            self.ran.push(Ran { token: block.token, mg: block.amount_mg, at });
+            self.running = Some((at, feeder, block.amount_mg));
         }
     }
 
@@ -250,11 +267,11 @@ impl Plc {
         let ambiguous = || Err(DriverError::Ambiguous("timed out".into()));
         match fate {
             Fate::Answered => {
-                self.execute(write);
+                self.execute(write, Instant::now());
                 Ok(())
             }
             Fate::AnswerLost => {
-                self.execute(write);
+                self.execute(write, Instant::now());
                 ambiguous()
             }
             Fate::Slow(after) => {
@@ -285,18 +302,47 @@ impl Plc {
             next_dose_in_s: None,
             meal: None,
         });
-        let alive = if self.alive { u64::from(self.time_s()) } else { 7 };
+        let time_s = self.time_s(now);
+        let alive = if self.alive { u64::from(time_s) } else { 7 };
         Ok(RobotSnapshot {
             // Plain tags that ever echoed a number go on to.
             slot: (self.traits.sequenced || self.slot.last_sequence > 0).then_some(self.slot),
             alive: Some(alive),
-            plc_time_s: Some(self.time_s()),
+            plc_time_s: Some(time_s),
             local: self.local,
             hoppers: Vec::new(),
             faults: self.faults.iter().map(|c| PlcFault { code: *c, text: "jam".into() }).collect(),
             feeders: feeders.collect(),
             readings: self.readings.clone(),
         })
+    }
+
+    fn config(&mut self, feeder: &FeederId) -> Result<ConfigReading, DriverError> {
+        self.advance();
+        if !self.readable {
+            return Err(DriverError::BadData("unreadable".into()));
+        }
+        if let Some((reads, f, old)) = self.reverting.take() {
+            if reads == 0 {
+                self.feeders.get_mut(&f).unwrap().config = old;
+            } else {
+                self.reverting = Some((reads - 1, f, old));
+            }
+        }
+        let f = &self.feeders[feeder];
+        let block = self.profile == Profile::Block;
+        Ok(ConfigReading {
+            config: f.config.clone(),
+            revision: block.then_some(f.revision),
+            plc_epoch: block.then_some(self.slot.epoch),
+        })
+    }
+}
+
+/// So much time passes on the wire.
+async fn pass(time: Duration) {
+    if !time.is_zero() {
+        sleep(time).await;
     }
 }
 
@@ -371,6 +417,7 @@ impl ScriptedPlc {
             readings: Vec::new(),
             rate: 500,
             readable: true,
+            read_takes: (Duration::ZERO, Duration::ZERO),
             alive: true,
             fates: VecDeque::new(),
             revert_after: None,
@@ -443,10 +490,16 @@ impl Driver for ScriptedPlc {
     }
 
     async fn read_status(&self, _: &RobotId) -> Result<RobotSnapshot, DriverError> {
+        let (there, back) = self.plc().read_takes;
+        pass(there).await;
+        let (snapshot, sequence) = {
+            let mut plc = self.plc();
+            plc.reads += 1;
+            (plc.snapshot(), plc.slot.last_sequence)
+        };
+        pass(back).await;
         let mut plc = self.plc();
-        plc.reads += 1;
-        let snapshot = plc.snapshot();
-        plc.told = snapshot.as_ref().ok().map(|_| plc.slot.last_sequence).or(plc.told);
+        plc.told = snapshot.as_ref().ok().map(|_| sequence).or(plc.told);
         if plc.forgets_what_it_told && plc.running.is_some() {
             plc.roll_back();
         }
@@ -454,25 +507,11 @@ impl Driver for ScriptedPlc {
     }
 
     async fn read_config(&self, feeder: &FeederId) -> Result<ConfigReading, DriverError> {
-        let mut plc = self.plc();
-        plc.advance();
-        if !plc.readable {
-            return Err(DriverError::BadData("unreadable".into()));
-        }
-        if let Some((reads, f, old)) = plc.reverting.take() {
-            if reads == 0 {
-                plc.feeders.get_mut(&f).unwrap().config = old;
-            } else {
-                plc.reverting = Some((reads - 1, f, old));
-            }
-        }
-        let f = &plc.feeders[feeder];
-        let block = plc.profile == Profile::Block;
-        Ok(ConfigReading {
-            config: f.config.clone(),
-            revision: block.then_some(f.revision),
-            plc_epoch: block.then_some(plc.slot.epoch),
-        })
+        let (there, back) = self.plc().read_takes;
+        pass(there).await;
+        let reading = self.plc().config(feeder);
+        pass(back).await;
+        reading
     }
 
     async fn write_config(

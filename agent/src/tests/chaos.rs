@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::driver::{Profile, SlotOp};
 use crate::executor::token_of;
-use crate::testing::{FEEDER, Fate, OTHER, Peer, Rig, ScriptedPlc, config};
+use crate::testing::{FEEDER, Fate, OTHER, Peer, Ran, Rig, ScriptedPlc, config};
 
 fn fate(random: &mut fastrand::Rng) -> Fate {
     match random.u8(0..10) {
@@ -228,9 +228,9 @@ impl World {
         }
     }
 
-    fn judge_dose(&self, order: &CommandOrder, end: Option<&CommandReport>, ran: &[(u32, u32)]) {
+    fn judge_dose(&self, order: &CommandOrder, end: Option<&CommandReport>, ran: &[Ran]) {
         let (seed, name) = (self.seed, &order.command);
-        let times = ran.iter().filter(|(t, _)| *t == token_of(name)).count();
+        let times = ran.iter().filter(|r| r.token == token_of(name)).count();
         assert!(times <= 1, "seed {seed}: {name} ran {times} times");
         let expected = match end.map(|r| r.state) {
             Some(CommandState::Applied | CommandState::Partial) => 1,

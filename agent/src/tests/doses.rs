@@ -375,3 +375,31 @@ async fn p7_a_start_limit_of_another_boot_has_passed() {
     peer.play(Duration::from_secs(30)).await;
     assert!(rig.plc.plc().arrived.is_empty() && rig.plc.plc().ran.is_empty());
 }
+
+/// RULES 4.2: the PLC's expiry is its own clock plus what is left then, however slowly it answers.
+#[tokio::test(start_paused = true)]
+async fn p7_a_plc_that_answers_slowly_starts_nothing_after_the_start_limit() {
+    let mut started = 0;
+    for late_ms in (0..12_000).step_by(500) {
+        let mut rig = Rig::new().await;
+        let mut peer = rig.open().await;
+        {
+            let mut plc = rig.plc.plc();
+            // Of all that is written one dose arrives, late.
+            plc.fates = [Fate::Late(Duration::from_millis(late_ms)), Fate::Lost].into();
+            plc.read_takes = (Duration::from_secs(2), Duration::ZERO);
+        }
+        let limit = Instant::now() + Duration::from_secs(10);
+        let order = rig.feed(1_000);
+        peer.order(&order).await;
+        peer.play(Duration::from_secs(30)).await;
+        let plc = rig.plc.plc();
+        for ran in &plc.ran {
+            // Its clock counts seconds.
+            let late = ran.at.saturating_duration_since(limit);
+            assert!(late <= Duration::from_secs(1), "it started {late:?} after its limit");
+            started += 1;
+        }
+    }
+    assert!((1..24).contains(&started), "{started}");
+}

@@ -187,3 +187,46 @@ async fn a_reset_is_of_the_fault_that_was_seen_and_never_of_a_hold() {
     peer.play(Duration::from_secs(3)).await;
     assert!(rig.plc.plc().feeder(FEEDER).held);
 }
+
+/// A resume and a reset that cannot be read back are in doubt, and what the PLC shows once it can be
+/// read ends the doubt.
+#[tokio::test(start_paused = true)]
+async fn p2_a_resume_and_a_reset_in_doubt_are_settled_by_what_the_plc_shows() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    let hold = rig.order(FEEDER, Action::Hold);
+    peer.order(&hold).await;
+    peer.outcome(&hold.command).await;
+    rig.plc.plc().fates = [Fate::Lost].into();
+    let resume = rig.order(FEEDER, Action::Resume);
+    peer.order(&resume).await;
+    peer.executing(&resume.command).await;
+    rig.plc.plc().readable = false;
+    let doubt = peer.outcome(&resume.command).await;
+    assert_eq!((doubt.state, doubt.reason), (CommandState::Uncertain, Reason::PlcUnreachable));
+    {
+        let mut plc = rig.plc.plc();
+        plc.fates = [Fate::Answered].into();
+        plc.readable = true;
+    }
+    let end = peer.outcome(&resume.command).await;
+    assert_eq!((end.state, end.reason), (CommandState::Rejected, Reason::PlcRefused));
+    peer.play(Duration::from_secs(5)).await;
+    assert!(rig.plc.plc().feeder(FEEDER).held, "the hold stands");
+    for (stands, end) in [(true, CommandState::Rejected), (false, CommandState::Applied)] {
+        rig.plc.plc().faults = vec![7];
+        rig.plc.plc().read_takes = (Duration::from_secs(1), Duration::ZERO);
+        peer.play(Duration::from_secs(2)).await;
+        let reset = rig.order(FEEDER, Action::ResetFault { fault_code: 7 });
+        peer.order(&reset).await;
+        peer.executing(&reset.command).await;
+        rig.plc.plc().readable = false;
+        assert_eq!(peer.outcome(&reset.command).await.state, CommandState::Uncertain);
+        {
+            let mut plc = rig.plc.plc();
+            plc.faults = if stands { vec![7] } else { Vec::new() };
+            plc.readable = true;
+        }
+        assert_eq!(peer.outcome(&reset.command).await.state, end);
+    }
+}

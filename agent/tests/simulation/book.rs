@@ -7,13 +7,14 @@ use pasamanos_proto::model::{Action, CommandName, CommandState, Reason};
 use pasamanos_proto::pb;
 use pasamanos_server::domain::ports::StoredCommand;
 use pasamanos_tests::check::{Acceptance, Command, Refusal, Said, What};
+use tokio::time::Instant;
 
 /// How often each thing happened.
 pub(super) type Met = BTreeMap<String, usize>;
 
 /// The book of one run.
-#[derive(Clone, Default)]
-pub(super) struct Book(Arc<Mutex<Pages>>);
+#[derive(Clone)]
+pub(super) struct Book(Arc<Mutex<Pages>>, Instant);
 
 #[derive(Default)]
 struct Pages {
@@ -22,6 +23,8 @@ struct Pages {
     /// Every name that was asked for: whether each try was refused with nothing left behind.
     asked: BTreeMap<CommandName, bool>,
     acceptances: Vec<Acceptance>,
+    /// What each boot's clock showed when the run began, ms.
+    boots: BTreeMap<String, i64>,
     wrong: Vec<String>,
     met: Met,
 }
@@ -36,6 +39,29 @@ struct Noted {
 }
 
 impl Book {
+    /// Of a run that begins now.
+    pub(super) fn new() -> Self {
+        Self(Arc::default(), Instant::now())
+    }
+
+    /// An instant in the run's own clock, ms.
+    pub(super) fn ms(&self, at: Instant) -> i64 {
+        i64::try_from((at - self.1).as_millis()).unwrap()
+    }
+
+    /// A machine starts; its clock shows this now.
+    pub(super) fn booted(&self, boot: &str, clock_ms: i64) {
+        let began = clock_ms - self.ms(Instant::now());
+        let before = self.open().boots.insert(boot.into(), began);
+        assert!(before.is_none(), "{boot} began twice");
+    }
+
+    /// An instant of a machine's clock in the run's own, ms.
+    pub(super) fn of_clock(&self, boot: &str, ms: i64) -> i64 {
+        let began = self.open().boots.get(boot).copied();
+        ms - began.unwrap_or_else(|| panic!("no machine had boot {boot:?}"))
+    }
+
     fn open(&self) -> std::sync::MutexGuard<'_, Pages> {
         self.0.lock().unwrap()
     }

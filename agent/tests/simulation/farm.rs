@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::book::Book;
 use super::net::{Net, Wire};
 use crate::agent::{Agent, Parts};
 use crate::clock::Clock;
@@ -26,6 +27,7 @@ pub(super) struct Machine {
     dir: TempDir,
     plc: ScriptedPlc,
     net: Net,
+    book: Book,
     clock: Clock,
     boots: usize,
     running: Option<(JoinHandle<()>, CancellationToken)>,
@@ -39,9 +41,16 @@ pub(super) struct Copy {
 }
 
 impl Machine {
-    pub(super) fn new(number: usize, name: AgentName, plc: ScriptedPlc, net: Net) -> Self {
-        let clock = boot(number, 0);
-        Self { number, name, dir: super::dir(), plc, net, clock, boots: 0, running: None }
+    /// A machine that no other has the number of.
+    pub(super) fn new(
+        number: usize,
+        name: AgentName,
+        plc: ScriptedPlc,
+        net: Net,
+        book: Book,
+    ) -> Self {
+        let clock = boot(number, 0, &book);
+        Self { number, name, dir: super::dir(), plc, net, book, clock, boots: 0, running: None }
     }
 
     /// With that journal.
@@ -95,7 +104,7 @@ impl Machine {
         assert!(self.running.is_none(), "it runs");
         self.boots += 1;
         let wall = self.clock.wall_ms();
-        self.clock = boot(self.number, self.boots);
+        self.clock = boot(self.number, self.boots, &self.book);
         self.clock.step_wall(wall - self.clock.wall_ms());
     }
 
@@ -140,9 +149,11 @@ impl Copy {
     }
 }
 
-fn boot(machine: usize, boots: usize) -> Clock {
+fn boot(machine: usize, boots: usize, book: &Book) -> Clock {
     let up_ms = 1_000_000 / (i64::try_from(boots).unwrap() + 1);
-    Clock::simulated(&format!("boot-{machine}-{boots}"), up_ms, super::WALL)
+    let id = format!("boot-{machine}-{boots}");
+    book.booted(&id, up_ms);
+    Clock::simulated(&id, up_ms, super::WALL)
 }
 
 fn copy_files(from: &Path, to: &Path) {

@@ -61,6 +61,7 @@ const ALL: &[&str] = &[
     "dose Rejected",
     "dose Uncertain",
     "fault: a PLC that cannot be read",
+    "fault: a PLC that answers slowly",
     "fault: a PLC that loses writes",
     "fault: a PLC that lost its memory",
     "fault: a PLC that puts values back",

@@ -24,7 +24,7 @@ use crate::clock::Clock;
 /// The shipped times.
 pub(super) const LEASE: Duration = Duration::from_secs(25);
 const BEAT: Duration = Duration::from_secs(8);
-const START_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const START_LIMIT: Duration = Duration::from_secs(10);
 const DRAIN: Duration = Duration::from_secs(20);
 
 /// A process' clock under simulated time: its monotonic clock counts from its start.

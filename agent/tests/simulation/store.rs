@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::book::Book;
 use super::net::Net;
-use super::server::LEASE;
+use super::server::{LEASE, START_LIMIT};
 use crate::clock::Clock;
 
 /// How well the disk is.
@@ -218,14 +218,18 @@ impl Store for Disk {
         patience: Duration,
     ) -> Result<Vec<StoredCommand>, AcceptError> {
         // The gate was asked a moment ago.
-        let heard = self.net.heard_ago();
+        let (heard, at_ms) = (self.net.heard_ago(), self.book.ms(Instant::now()));
         let note = move |accepted: &Vec<StoredCommand>, book: &Book| {
             let ms = |d: Duration| i64::try_from(d.as_millis()).unwrap();
             for c in accepted {
+                let (boot, start_before_ms) = &c.start_before;
                 let alive = Acceptance {
                     name: c.name.to_string(),
                     heard_ago_ms: heard.map(|(ago, _)| ms(ago)),
                     lease_ms: ms(LEASE) + heard.map_or(0, |(_, least)| ms(least)),
+                    at_ms,
+                    limit_ms: ms(START_LIMIT),
+                    start_before_ms: book.of_clock(boot, *start_before_ms),
                 };
                 book.accepted(c.name.clone(), c.action.clone(), alive);
             }

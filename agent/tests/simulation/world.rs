@@ -40,6 +40,8 @@ pub(super) struct World {
     net: Net,
     server: Server,
     machines: Vec<Machine>,
+    /// How many there have been.
+    built: usize,
     plc: ScriptedPlc,
     special: Special,
     /// Why doubts may stay, once that happened.
@@ -104,7 +106,7 @@ impl World {
             78..88 => Special::Clone,
             _ => Special::Lies,
         };
-        let book = Book::default();
+        let book = Book::new();
         book.met(format!("special: {special:?}"));
         let net = Net::new(random.fork(), book.clone());
         let still = Clock::simulated("server", 0, super::WALL);
@@ -112,7 +114,7 @@ impl World {
         let agent = AgentName::new(farm(), "agent-1".parse().unwrap());
         server.found(&farm(), &agent).await;
         server.start().await;
-        let mut machine = Machine::new(0, agent, plc.clone(), net.clone());
+        let mut machine = Machine::new(0, agent, plc.clone(), net.clone(), book.clone());
         machine.start().await;
         let mut world = Self {
             random,
@@ -120,6 +122,7 @@ impl World {
             net,
             server,
             machines: vec![machine],
+            built: 1,
             plc,
             special,
             excuse: None,

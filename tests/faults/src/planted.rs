@@ -55,6 +55,11 @@ pub const PLANTED: &[Bug] = &[
         "a submit that timed out is reported as refused by the PLC",
     ),
     bug("agent-start-limit-ignored", "P7", "a dose starts whenever it is read"),
+    bug(
+        "agent-expiry-always-whole",
+        "P7",
+        "the PLC may start a dose 10 s after the last look at it",
+    ),
     bug("agent-time-by-wall-clock", "P7", "start limits and ages are counted by the wall clock"),
     bug(
         "agent-old-session-runs",

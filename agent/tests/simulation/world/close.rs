@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::super::callers::{Ask, Came, Patience, Wish};
 use super::{Judged, PATIENCE, Special, World, farm, feeder};
-use crate::testing::{FEEDER, Fate, OTHER};
+use crate::testing::{FEEDER, Fate, OTHER, Ran};
 
 /// Longer than any write is late and any limit runs, so that what is to come has come.
 const SETTLE: Duration = Duration::from_secs(100);
@@ -22,6 +22,7 @@ impl World {
         {
             let mut plc = self.plc.plc();
             plc.readable = true;
+            plc.read_takes = Default::default();
             plc.alive = true;
             plc.revert_after = None;
             plc.fates = [Fate::Answered].into();
@@ -97,7 +98,11 @@ impl World {
             feeds.push(Feed { feeder: id.into(), plc_mg, history_mg, excuse: self.excuse });
         }
         let plc = self.plc.plc();
-        let dose = |(token, mg): &(u32, u32)| Dose { token: *token, mg: (*mg).into() };
+        let dose = |r: &Ran| Dose {
+            token: r.token,
+            mg: r.mg.into(),
+            started_ms: Some(self.book.ms(r.at)),
+        };
         let run = check::Run {
             commands,
             refusals,
@@ -106,6 +111,8 @@ impl World {
             values: plc.portions_set.iter().map(|v| (*v).into()).collect(),
             feeds,
             records,
+            // It counts seconds.
+            expiry_ms: 1_000,
         };
         let wrong = wrong.into_iter().chain(check::check(&run)).collect();
         Judged { wrong, met }

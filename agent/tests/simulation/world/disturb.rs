@@ -28,6 +28,8 @@ impl World {
             // A wire that loses everything for a while, and lets some of it through much later.
             let lost = |random: &mut fastrand::Rng| match random.u8(0..4) {
                 0 => Fate::Late(Duration::from_millis(random.u64(5_000..60_000))),
+                // As long as a start limit: that which comes last may be just too late.
+                1 => Fate::Late(Duration::from_millis(random.u64(500..12_000))),
                 _ => Fate::Lost,
             };
             fates.extend((0..self.random.usize(10..80)).map(|_| lost(&mut self.random)));
@@ -36,8 +38,12 @@ impl World {
         let (unreadable, meal, edit, held) =
             (self.one_in(7), self.one_in(5), self.one_in(12), self.one_in(30));
         let fed = self.random.u64(1..900);
+        let meal_ms = self.random.u64(500..9_000);
         let id = if self.random.bool() { FEEDER } else { OTHER };
         let portion = if edit { self.next_portion() } else { 0 };
+        let slow = self.one_in(6);
+        let mut takes = || if slow { self.random.u64(0..1_800) } else { 0 };
+        let takes = (takes(), takes());
         let lie = (self.special == Special::Lies && self.one_in(4)).then(|| self.random.u8(0..4));
         if lie == Some(1) {
             // It forgets what was seen: of a dose that nobody saw before it was forgotten nobody can
@@ -48,12 +54,16 @@ impl World {
         let mut plc = self.plc.plc();
         plc.fates = fates.into_iter().chain([Fate::Answered]).collect();
         plc.readable = !unreadable;
+        plc.read_takes = (Duration::from_millis(takes.0), Duration::from_millis(takes.1));
         plc.alive = true;
         if unreadable {
             self.book.met("fault: a PLC that cannot be read");
         }
+        if slow {
+            self.book.met("fault: a PLC that answers slowly");
+        }
         if meal {
-            let meal_until = Instant::now() + Duration::from_secs(3);
+            let meal_until = Instant::now() + Duration::from_millis(meal_ms);
             let f = plc.feeder(id);
             f.total_mg += fed;
             f.meal_until = Some(meal_until);
@@ -107,11 +117,11 @@ impl World {
             }
             3 => {
                 let line = if self.random.bool() { Line::Refused } else { Line::BlackHole };
-                self.net.line(0, line);
-                self.net.cut(Some(0));
+                self.net.line(self.machines[0].number, line);
+                self.net.cut(Some(self.machines[0].number));
                 self.book.met(format!("fault: no way to the server: {line:?}"));
             }
-            _ => self.net.line(0, Line::Up),
+            _ => self.net.line(self.machines[0].number, Line::Up),
         }
         if self.one_in(12) {
             let ms = self.random.u64(200..4_000);

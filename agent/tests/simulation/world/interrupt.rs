@@ -99,7 +99,9 @@ impl World {
             self.book.met("fault: a cloned journal");
             self.excuse = Some("a cloned journal ran");
             let agent = AgentName::new(farm(), "agent-1".parse().unwrap());
-            let clone = Machine::new(1, agent, self.plc.clone(), self.net.clone());
+            let (plc, net, book) = (self.plc.clone(), self.net.clone(), self.book.clone());
+            let clone = Machine::new(self.built, agent, plc, net, book);
+            self.built += 1;
             self.machines.push(clone.with(&copy));
             self.machines[1].start().await;
         }
