@@ -66,6 +66,58 @@ async fn p3_feed_now_doses_once_in_both_profiles_and_the_totaliser_agrees() {
     }
 }
 
+/// RULES 5.3: plain tags of a PLC that neither weighs nor counts. What ran whole counts as asked; what a
+/// power cut ended nobody knows.
+#[tokio::test]
+async fn p2_a_dose_that_a_power_cut_ended_and_nobody_measured_is_in_doubt() {
+    let mut plc = Plc::start(&[]).await.unwrap();
+    let measure =
+        |line: &&str| !line.starts_with("dose_dispensed =") && !line.starts_with("total =");
+    let farm: Vec<_> =
+        example(&plc, "").unwrap().lines().filter(measure).map(str::to_owned).collect();
+    let stack = Stack::builder().farm(farm.join("\n")).start().await.unwrap();
+    let whole = stack.client.feed_now("pond-1", 200).await.unwrap();
+    let whole = stack.client.wait_settled(&whole.name, WITHIN).await.unwrap();
+    assert_eq!(whole.state(), CommandState::Applied, "{whole:?}\n{}", stack.logs());
+    assert_eq!((whole.dispensed_mg, whole.basis()), (Some(200), pb::AmountBasis::Assumed));
+
+    let request = pb::FeedNowRequest {
+        name: "farms/norte/feeders/pond-1".into(),
+        portion_mg: Some(5_000),
+        request_id: pasamanos_tests::client::request_id(),
+        ..Default::default()
+    };
+    let name = format!("farms/norte/commands/{}", request.request_id);
+    let mut asked = tonic::Request::new(request);
+    asked.set_timeout(Duration::from_secs(5));
+    let mut feeders = stack.client.feeders.clone();
+    let cut = async {
+        let turns = wait_for("the motor turns", WITHIN, || async {
+            if commanded(&plc) == 2 { Ok(()) } else { Err(Status::unavailable("waiting")) }
+        });
+        turns.await.unwrap();
+        plc.kill().await.unwrap();
+        plc.restart().await.unwrap();
+    };
+    let (_, ()) = tokio::join!(feeders.feed_now(asked), cut);
+    let doubt = wait_for("in doubt", Duration::from_mins(1), || async {
+        let command = stack.client.command(&name).await?;
+        match command.state() {
+            CommandState::Uncertain if command.dispensed_mg.is_some() => Ok(command),
+            CommandState::Accepted
+            | CommandState::Sent
+            | CommandState::Executing
+            | CommandState::Uncertain => Err(Status::unavailable(format!("{command:?}"))),
+            state => panic!("{state:?}: {command:?}\n{}", stack.logs()),
+        }
+    });
+    let doubt = doubt.await.unwrap_or_else(|e| panic!("{e}\n{}", stack.logs()));
+    assert_eq!((doubt.dispensed_mg, doubt.basis()), (Some(5_000), pb::AmountBasis::Assumed));
+    let again = stack.client.feed_now("pond-1", 200).await.unwrap_err();
+    assert_eq!(reason(&again), "DOSE_UNSETTLED", "{again:?}");
+    assert_eq!(commanded(&plc), 2);
+}
+
 #[tokio::test]
 async fn p6_a_change_at_the_farm_becomes_a_version_of_the_farm() {
     let plc = Plc::start(&[]).await.unwrap();

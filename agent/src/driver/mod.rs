@@ -280,8 +280,8 @@ pub struct Slot {
     pub state: SlotState,
     /// The PLC's own reason code.
     pub reason: u32,
-    /// What was dispensed under it, mg.
-    pub dispensed_mg: u32,
+    /// What was dispensed under it, mg; `None` if the PLC does not measure it, or not yet.
+    pub dispensed_mg: Option<u32>,
 }
 
 /// What a slot was used for.

@@ -3,14 +3,17 @@
 
 use std::time::Duration;
 
-use pasamanos_proto::model::Reason;
+use pasamanos_proto::model::{Basis, Reason};
 use tokio::time::sleep;
 
 use super::job::Job;
 use super::slot::Settled;
 use super::verdict::Verdict;
-use crate::driver::{DriverError, FeederSnapshot, RobotSnapshot, SlotBlock, SlotOp, SlotState};
+use crate::driver::{
+    DriverError, FeederSnapshot, RobotSnapshot, Slot, SlotBlock, SlotOp, SlotState, slot_reason,
+};
 use crate::ledger::{DoseEnd, OpenDose};
+use crate::records::plc_reason;
 
 /// How often the robot is looked at.
 const LOOK: Duration = Duration::from_millis(250);
@@ -31,8 +34,31 @@ pub(super) struct Watch {
     doubted: bool,
     /// It was seen to feed.
     fed: bool,
-    last_total: Option<u64>,
+    /// It was not watched all the time, or something was seen that ends a dose short.
+    broken: bool,
+    /// When it was about to be written.
+    began_ms: Option<i64>,
+    /// When it was first seen to have ended.
+    ended_ms: Option<i64>,
+    /// One that was over sooner ended short, ms; 0 if its rate is not known.
+    least_ms: i64,
+    /// What was last seen, and since when.
+    seen: Option<(Seen, i64)>,
     readable_ms: Option<i64>,
+}
+
+/// Three quarters of the time that this amount takes: a rate is an installer's number.
+fn least_ms(job: &Job, amount_mg: u32) -> i64 {
+    let rate = job.cell.feeder(job.feeder()).and_then(|f| f.limits.dispense_rate_mg_per_s);
+    rate.filter(|rate| *rate > 0).map_or(0, |rate| i64::from(amount_mg) * 750 / i64::from(rate))
+}
+
+/// What tells of a dose; at rest while it stays the same.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Seen {
+    slot: Option<Slot>,
+    total_mg: Option<u64>,
+    dosing: bool,
 }
 
 impl Watch {
@@ -51,7 +77,11 @@ impl Watch {
             doubt_ms: job.order.start_before_ms + dispensing_ms + DOUBT_MS,
             doubted: false,
             fed: false,
-            last_total: None,
+            broken: false,
+            began_ms: None,
+            ended_ms: None,
+            least_ms: least_ms(job, block.amount_mg),
+            seen: None,
             readable_ms: None,
         }
     }
@@ -66,7 +96,11 @@ impl Watch {
             doubt_ms: job.now_ms() + DOUBT_MS,
             doubted: open.uncertain,
             fed: false,
-            last_total: None,
+            broken: true,
+            began_ms: None,
+            ended_ms: None,
+            least_ms: 0,
+            seen: None,
             readable_ms: None,
         }
     }
@@ -79,16 +113,20 @@ impl Watch {
             let book = state.feeders.get(job.feeder());
             self.before_mg = book.and_then(|b| b.account.mark.total_mg);
         }
-        if let Some(block) = self.block.take()
-            && let Some(refused) = submit(job, &block).await
-        {
-            return Some(refused);
+        if let Some(block) = self.block.take() {
+            self.began_ms = Some(job.now_ms());
+            if let Some(refused) = submit(job, &block).await {
+                return Some(refused);
+            }
         }
         loop {
-            if let Ok(snapshot) = job.cell.read_status().await
-                && let Some(settled) = self.look(job, &snapshot)
-            {
-                return Some(settled);
+            match job.cell.read_status().await {
+                Ok(snapshot) => {
+                    if let Some(settled) = self.look(job, &snapshot) {
+                        return Some(settled);
+                    }
+                }
+                Err(_) => self.broken = true,
             }
             let now = job.now_ms();
             if !self.doubted && now >= self.doubt_ms {
@@ -106,72 +144,112 @@ impl Watch {
 
     /// What is seen now; only proof settles.
     fn look(&mut self, job: &Job, snapshot: &RobotSnapshot) -> Option<Settled> {
-        self.readable_ms.get_or_insert(job.now_ms());
+        let now = job.now_ms();
+        self.readable_ms.get_or_insert(now);
         let feeder = snapshot.feeders.iter().find(|f| f.feeder == *job.feeder())?;
         self.fed |= feeder.dosing;
-        if let Some(settled) = self.echo(job, snapshot, feeder) {
+        self.broken |= feeder.held == Some(true) || snapshot.local || !snapshot.faults.is_empty();
+        let seen = Seen { slot: snapshot.slot, total_mg: feeder.total_mg, dosing: feeder.dosing };
+        let (_, since) = *self.seen.insert(match self.seen {
+            Some((before, since)) if before == seen => (before, since),
+            _ => (seen, now),
+        });
+        // A gateway may show one tag of a scan before the others.
+        let dwell = i64::try_from(job.cell.traits.dwell.as_millis()).unwrap_or(i64::MAX);
+        let rested = now - since >= dwell.max(1) && !feeder.dosing;
+        if let Some(settled) = self.echo(job, snapshot, feeder, rested) {
             return Some(settled);
         }
         // While the PLC echoes, the echo tells; a meal of the schedule grows the totaliser too.
         let echoes = snapshot.slot.is_some();
-        self.totaliser(job, feeder, echoes)
+        self.totaliser(job, feeder, echoes, rested)
     }
 
-    /// The PLC echoes the sequence that it ran.
+    /// The PLC echoes the sequence that it ran, and shows that it ended.
     fn echo(
-        &self,
+        &mut self,
         job: &Job,
         snapshot: &RobotSnapshot,
         feeder: &FeederSnapshot,
+        rested: bool,
     ) -> Option<Settled> {
         let slot = snapshot.slot.filter(|s| Some(s.last_sequence) == self.sequence)?;
-        if slot.last_op != SlotOp::Dose {
+        let ended = matches!(slot.state, SlotState::Done | SlotState::Aborted);
+        if slot.last_op != SlotOp::Dose || !ended {
             return None;
         }
-        let asked = u64::from(self.amount_mg);
-        let (mut mg, basis) = (u64::from(slot.dispensed_mg), job.cell.traits.basis);
-        let mut short = mg > 0 && mg + 1 < asked;
-        // Not mapped, or cut at once by a power loss that the echo survived: the totaliser tells, at
-        // rest. A PLC that forgot what was asked shows only that it ended.
-        if slot.state == SlotState::Done
-            && mg == 0
-            && let (Some(total), Some(before)) = (feeder.total_mg, self.before_mg)
-        {
-            if feeder.dosing || self.last_total != Some(total) {
-                return None;
-            }
-            let grown = total.checked_sub(before)?;
-            short = grown + (asked / 20).max(1) < asked;
-            mg = if short { grown } else { 0 };
+        let ended_ms = *self.ended_ms.get_or_insert(job.now_ms());
+        if !rested {
+            return None;
         }
-        short &= basis.is_measured();
-        let end = Some(DoseEnd { mg, basis });
-        match slot.state {
-            SlotState::Done if !short => {
-                let verdict = Verdict::applied().dispensed(mg, basis);
-                Some(Settled { verdict, end, unused: false })
+        let (asked, basis) = (u64::from(self.amount_mg), job.cell.traits.basis);
+        let held = slot.reason == slot_reason::HELD || feeder.held == Some(true);
+        let why = match slot.state {
+            SlotState::Done => "short",
+            _ => plc_reason(slot.reason).1,
+        };
+        let (verdict, end) = match self.measured(slot.dispensed_mg, feeder) {
+            Some((mg, slack)) if slot.state == SlotState::Done && mg + slack >= asked => {
+                (Verdict::applied().dispensed(mg, basis), DoseEnd { mg, basis })
             }
-            SlotState::Done | SlotState::Aborted if basis.is_measured() => {
-                let why = match slot.state {
-                    SlotState::Done => "short",
-                    _ => crate::records::plc_reason(slot.reason).1,
+            Some((mg, _)) if basis.is_measured() => {
+                let verdict = if held {
+                    Verdict::partial(Reason::Held)
+                } else {
+                    Verdict::partial(Reason::PlcRefused).with("plc_reason", why)
                 };
-                let verdict = Verdict::partial(Reason::PlcRefused)
-                    .with("plc_reason", why)
-                    .dispensed(mg, basis);
-                Some(Settled { verdict, end, unused: false })
+                (verdict.dispensed(mg, basis), DoseEnd { mg, basis })
             }
-            _ => None,
+            // Nobody measured it, and nothing speaks against the PLC's word that it is done.
+            None if slot.state == SlotState::Done && self.undisturbed(ended_ms) => {
+                let end = DoseEnd { mg: asked, basis: Basis::Assumed };
+                (Verdict::applied().dispensed(asked, end.basis), end)
+            }
+            _ => {
+                let verdict = Verdict::uncertain(Reason::PlcRefused)
+                    .with("plc_reason", why)
+                    .detail("the PLC ended the dose, perhaps short, and nobody measured it")
+                    .dispensed(asked, Basis::Assumed);
+                return Some(Settled { verdict, end: None, unused: false });
+            }
+        };
+        Some(Settled { verdict, end: Some(end), unused: false })
+    }
+
+    /// What was measured of a dose that ended, mg, and by how much that may be wrong: by the dose's
+    /// own tag, else by the totaliser. A zero beside an end may be what was not there yet, or was
+    /// forgotten: the totaliser tells. Growth beyond what was asked is someone else's too.
+    fn measured(&self, dispensed: Option<u32>, feeder: &FeederSnapshot) -> Option<(u64, u64)> {
+        if let Some(mg) = dispensed.filter(|mg| *mg > 0) {
+            return Some((mg.into(), 1));
         }
+        let slack = self.slack();
+        let grown = feeder.total_mg?.checked_sub(self.before_mg?)?;
+        (grown <= u64::from(self.amount_mg) + slack).then_some((grown, slack))
+    }
+
+    /// A totaliser may count in coarse steps.
+    fn slack(&self) -> u64 {
+        (u64::from(self.amount_mg) / 20).max(1)
+    }
+
+    /// Whether it was watched from its first byte to its end, nothing was seen that ends a dose short,
+    /// and it took as long as its rate says.
+    fn undisturbed(&self, ended_ms: i64) -> bool {
+        let took = self.began_ms.map(|began| ended_ms - began);
+        !self.broken && took.is_some_and(|took| took >= self.least_ms)
     }
 
     /// The totaliser grew by what was asked and came to rest.
-    fn totaliser(&mut self, job: &Job, feeder: &FeederSnapshot, echoes: bool) -> Option<Settled> {
-        let total = feeder.total_mg?;
-        let rested = self.last_total.replace(total) == Some(total) && !feeder.dosing;
-        let grown = total.checked_sub(self.before_mg?)?;
-        let asked = u64::from(self.amount_mg);
-        let slack = (asked / 20).max(1);
+    fn totaliser(
+        &self,
+        job: &Job,
+        feeder: &FeederSnapshot,
+        echoes: bool,
+        rested: bool,
+    ) -> Option<Settled> {
+        let grown = feeder.total_mg?.checked_sub(self.before_mg?)?;
+        let (asked, slack) = (u64::from(self.amount_mg), self.slack());
         if !rested || grown == 0 || (echoes && !self.doubted) {
             return None;
         }

@@ -48,7 +48,7 @@ pub(super) enum Judged {
     /// The motor may run.
     Running,
     /// Consumed by the dose, and over.
-    Ended { state: SlotState, reason: u32, mg: u32 },
+    Ended { state: SlotState, reason: u32, mg: Option<u32> },
     /// Consumed by something else: the dose never ran and never will.
     NotRun,
     /// A later sequence was consumed: the history may tell.
@@ -163,7 +163,7 @@ impl Drive {
     /// Goes on until the dose is settled. `None`, once: it is in doubt now; go on to settle it.
     pub(super) async fn run(&mut self, job: &Job) -> Option<Settled> {
         if let Some(end) = self.end {
-            return Some(self.ended(job, end.state, 0, end.dispensed_mg));
+            return Some(self.ended(job, end.state, 0, Some(end.dispensed_mg)));
         }
         let mut pause = 50;
         loop {
@@ -296,7 +296,9 @@ impl Drive {
             Some(r) if r.token != self.mine.token || r.op != SlotOp::Dose => {
                 Settled::nothing(Verdict::expired())
             }
-            Some(r) if r.state != SlotState::Started => self.ended(job, r.state, 0, r.dispensed_mg),
+            Some(r) if r.state != SlotState::Started => {
+                self.ended(job, r.state, 0, Some(r.dispensed_mg))
+            }
             _ => self.unknown(
                 Verdict::uncertain(Reason::AgentLost)
                     .detail("the PLC keeps no result of this dose any more"),
@@ -304,18 +306,20 @@ impl Drive {
         }
     }
 
-    fn ended(&self, job: &Job, state: SlotState, reason: u32, mg: u32) -> Settled {
+    fn ended(&self, job: &Job, state: SlotState, reason: u32, mg: Option<u32>) -> Settled {
         let basis = job.cell.traits.basis;
         let (why, name) = plc_reason(reason);
-        let end = (!self.recorded).then(|| DoseEnd { mg: mg.into(), basis });
+        // A block always tells an amount; how it knows it is the robot's.
+        let mg = u64::from(mg.unwrap_or(self.amount_mg));
+        let end = (!self.recorded).then_some(DoseEnd { mg, basis });
         match state {
             SlotState::Done => {
-                let verdict = Verdict::applied().dispensed(mg.into(), basis);
+                let verdict = Verdict::applied().dispensed(mg, basis);
                 Settled { verdict, end, unused: false }
             }
             SlotState::Aborted if basis.is_measured() => {
                 let why = if why == Reason::Held { why } else { Reason::PlcRefused };
-                let verdict = Verdict::partial(why).dispensed(mg.into(), basis);
+                let verdict = Verdict::partial(why).dispensed(mg, basis);
                 let verdict =
                     if why == Reason::Held { verdict } else { verdict.with("plc_reason", name) };
                 Settled { verdict, end, unused: false }
@@ -368,7 +372,7 @@ mod tests {
             last_token: token,
             state,
             reason: 0,
-            dispensed_mg: 42,
+            dispensed_mg: Some(42),
         }
     }
 
@@ -376,7 +380,7 @@ mod tests {
     fn a_slot_is_mine_only_if_sequence_token_and_op_match() {
         use SlotOp::{Dose, Nop};
         use SlotState::{Done, Started};
-        let done = Judged::Ended { state: Done, reason: 0, mg: 42 };
+        let done = Judged::Ended { state: Done, reason: 0, mg: Some(42) };
         assert_eq!(judge(&slot(7, 4, Dose, 1, Done), &MINE), Judged::Waiting);
         assert_eq!(judge(&slot(7, 5, Dose, 99, Started), &MINE), Judged::Running);
         assert_eq!(judge(&slot(7, 5, Dose, 99, Done), &MINE), done);

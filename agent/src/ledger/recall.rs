@@ -72,7 +72,7 @@ impl State {
             op: slot.last_op,
             token: slot.last_token,
             state: slot.state,
-            dispensed_mg: slot.dispensed_mg,
+            dispensed_mg: slot.dispensed_mg.unwrap_or(0),
         };
         // Plain tags show a number and no token: they tell of nothing.
         let shown = Some(shown).filter(|_| self.traits.sequenced);

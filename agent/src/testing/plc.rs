@@ -96,6 +96,12 @@ pub(crate) struct Plc {
     pub portions_set: Vec<i32>,
     /// Blocks that arrived.
     pub arrived: Vec<SlotBlock>,
+    /// Plain tags echo the dose that ran, complete or not.
+    pub echoes: bool,
+    /// There is a tag for what the last dose came to.
+    pub measures: bool,
+    /// There is a totaliser.
+    pub totals: bool,
     /// How often a status was read.
     pub reads: usize,
     reverting: Option<(u32, FeederId, ObservedConfig)>,
@@ -124,6 +130,15 @@ impl Plc {
         let before = self.slot.last_sequence.wrapping_sub(1);
         self.slot = Slot { epoch: self.slot.epoch, last_sequence: before, ..idle(0) };
         self.running = None;
+    }
+
+    /// The power went in the middle of a dose, and is back: it is over, and never resumed.
+    pub(crate) fn cut_power(&mut self) {
+        self.advance();
+        self.late.clear();
+        if self.running.is_some() {
+            self.finish(SlotState::Aborted, slot_reason::POWER_LOST);
+        }
     }
 
     /// The agent's process ends: what was on an in-process wire ends with it.
@@ -156,8 +171,8 @@ impl Plc {
             let ran = until.saturating_duration_since(since).as_millis();
             let fed = u64::try_from(ran).unwrap() * u64::from(self.rate) / 1_000;
             let fed = u32::try_from(fed).unwrap().min(amount);
-            let more = u64::from(fed - self.slot.dispensed_mg);
-            self.slot.dispensed_mg = fed;
+            let more = u64::from(fed - self.slot.dispensed_mg.unwrap_or(0));
+            self.slot.dispensed_mg = Some(fed);
             let f = self.feeders.get_mut(&feeder).unwrap();
             f.total_mg += more;
             if fed == amount {
@@ -181,7 +196,7 @@ impl Plc {
             op: self.slot.last_op,
             token: self.slot.last_token,
             state: self.slot.state,
-            dispensed_mg: self.slot.dispensed_mg,
+            dispensed_mg: self.slot.dispensed_mg.unwrap_or(0),
         });
         while self.history.len() > 8 {
             self.history.pop_front();
@@ -219,11 +234,12 @@ impl Plc {
             // Plain tags: whatever arrives starts the motor.
             let feeder = self.feeders.keys().nth(block.outlet.into()).unwrap().clone();
             self.ran.push(Ran { token: block.token, mg: block.amount_mg, at });
-            self.slot.dispensed_mg = 0;
-            if self.slot.last_sequence > 0 {
-                let (last_op, state) = (SlotOp::Dose, SlotState::Started);
-                self.slot = Slot { last_sequence: block.sequence, last_op, state, ..self.slot };
-            }
+            self.slot = Slot {
+                last_sequence: block.sequence,
+                last_op: SlotOp::Dose,
+                state: SlotState::Started,
+                ..idle(0)
+            };
             self.running = Some((at, feeder, block.amount_mg));
             return;
         }
@@ -240,7 +256,7 @@ impl Plc {
             last_token: block.token,
             state,
             reason,
-            dispensed_mg: 0,
+            dispensed_mg: Some(0),
         };
         let feeder = self.feeders.keys().nth(block.outlet.into()).unwrap().clone();
         if block.op == SlotOp::Nop {
@@ -287,6 +303,14 @@ impl Plc {
         }
     }
 
+    /// The dose group of plain tags: complete or not, it is done.
+    fn echo(&self) -> Option<Slot> {
+        let over = matches!(self.slot.state, SlotState::Aborted | SlotState::Done);
+        let state = if over { SlotState::Done } else { self.slot.state };
+        let dispensed_mg = self.slot.dispensed_mg.filter(|_| self.measures && over);
+        self.echoes.then_some(Slot { state, reason: 0, dispensed_mg, ..self.slot })
+    }
+
     fn snapshot(&mut self) -> Result<RobotSnapshot, DriverError> {
         self.advance();
         if !self.readable {
@@ -298,15 +322,14 @@ impl Plc {
             feeder: id.clone(),
             held: Some(f.held),
             dosing: running.as_ref() == Some(id) || f.meal_until.is_some_and(|at| now < at),
-            total_mg: Some(f.total_mg),
+            total_mg: Some(f.total_mg).filter(|_| self.totals),
             next_dose_in_s: None,
             meal: None,
         });
         let time_s = self.time_s(now);
         let alive = if self.alive { u64::from(time_s) } else { 7 };
         Ok(RobotSnapshot {
-            // Plain tags that ever echoed a number go on to.
-            slot: (self.traits.sequenced || self.slot.last_sequence > 0).then_some(self.slot),
+            slot: if self.traits.sequenced { Some(self.slot) } else { self.echo() },
             alive: Some(alive),
             plc_time_s: Some(time_s),
             local: self.local,
@@ -354,7 +377,7 @@ fn idle(epoch: u32) -> Slot {
         last_token: 0,
         state: SlotState::Idle,
         reason: 0,
-        dispensed_mg: 0,
+        dispensed_mg: Some(0),
     }
 }
 
@@ -425,6 +448,9 @@ impl ScriptedPlc {
             ran: Vec::new(),
             portions_set: Vec::new(),
             arrived: Vec::new(),
+            echoes: false,
+            measures: true,
+            totals: true,
             reads: 0,
             told: None,
             forgets_what_it_told: false,

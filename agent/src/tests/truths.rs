@@ -188,6 +188,7 @@ async fn p3_doses_that_nobody_remembers_stop_doses_until_someone_has_looked() {
 async fn p3_plain_tags_that_went_on_unknown_stop_doses_until_someone_has_looked() {
     let plc = ScriptedPlc::new(&[(FEEDER, config())]);
     plc.plc().slot.last_sequence = 1;
+    plc.plc().echoes = true;
     let mut rig = Rig::on(plc.with(Profile::Scalar, Duration::from_secs(1), false)).await;
     for looked in [false, true] {
         let mut peer = rig.open().await;

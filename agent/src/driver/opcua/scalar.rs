@@ -127,7 +127,7 @@ fn slot(tags: &Tags, values: &Values<'_>, held: bool) -> Result<Option<Slot>, Dr
         state,
         reason,
         // While it runs the tag still shows the dose before.
-        dispensed_mg: if state == SlotState::Started { 0 } else { dispensed.unwrap_or(0) },
+        dispensed_mg: dispensed.filter(|_| state != SlotState::Started),
     }))
 }
 

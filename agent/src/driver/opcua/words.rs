@@ -100,7 +100,7 @@ pub(super) fn status(words: &[u32]) -> Result<Status, DriverError> {
         last_token: w[3],
         state: state(w[4])?,
         reason: reason(w[5]),
-        dispensed_mg: w[6],
+        dispensed_mg: Some(w[6]),
     };
     Ok(Status {
         slot,

@@ -76,7 +76,7 @@ fn lines(effects: &[Effect]) -> Vec<Line> {
 
 fn slot(m: &Machine, now: Now) -> (u32, SlotState, u32, u32) {
     let slot = m.snapshot(now).slot.unwrap();
-    (slot.last_sequence, slot.state, slot.reason, slot.dispensed_mg)
+    (slot.last_sequence, slot.state, slot.reason, slot.dispensed_mg.unwrap())
 }
 
 #[test]

@@ -22,7 +22,7 @@ impl Machine {
             last_token: m.last_token,
             state: m.state,
             reason: m.reason,
-            dispensed_mg: if m.state == SlotState::Started { live } else { m.dispensed_mg },
+            dispensed_mg: Some(if m.state == SlotState::Started { live } else { m.dispensed_mg }),
         };
         let feeders = self.outlets.iter().zip(&m.outlets).enumerate();
         let feeders = feeders.map(|(i, (outlet, memory))| {
