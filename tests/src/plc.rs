@@ -1,6 +1,6 @@
 //! The asyncua PLC of `tests/plc`, its ledger, and an OPC UA client that is not ours.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ pub struct Plc {
     port: u16,
     control: u16,
     args: Vec<String>,
+    env: Vec<(String, PathBuf)>,
 }
 
 impl Plc {
@@ -31,8 +32,17 @@ impl Plc {
     /// # Errors
     /// If Python or its packages are missing (`make deps`), or it does not start.
     pub async fn start(args: &[&str]) -> anyhow::Result<Self> {
+        Self::start_with(args, &[]).await
+    }
+
+    /// Starts it in this environment beside the test's own.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub async fn start_with(args: &[&str], env: &[(&str, &Path)]) -> anyhow::Result<Self> {
         let args = args.iter().map(|a| (*a).to_owned()).collect();
-        let mut plc = Self { dir: TempDir::new()?, child: None, port: 0, control: 0, args };
+        let env = env.iter().map(|(k, v)| ((*k).to_owned(), v.to_path_buf())).collect();
+        let mut plc = Self { dir: TempDir::new()?, child: None, port: 0, control: 0, args, env };
         plc.restart().await?;
         Ok(plc)
     }
@@ -52,6 +62,7 @@ impl Plc {
             .arg("--dir")
             .arg(self.dir.path())
             .args(&self.args)
+            .envs(self.env.iter().map(|(k, v)| (k, v)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)

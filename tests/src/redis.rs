@@ -1,7 +1,7 @@
 //! A Redis of a test's own.
 
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -14,6 +14,7 @@ use crate::{Process, wait_for};
 pub struct Redis {
     dir: TempDir,
     port: u16,
+    env: Vec<(String, PathBuf)>,
     process: Option<Process>,
 }
 
@@ -23,9 +24,18 @@ impl Redis {
     /// # Errors
     /// If it is not installed (`make deps`) or does not start.
     pub async fn start() -> anyhow::Result<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts it in this environment beside the test's own.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub async fn start_with(env: &[(&str, &Path)]) -> anyhow::Result<Self> {
+        let env = env.iter().map(|(k, v)| ((*k).to_owned(), v.to_path_buf())).collect();
         // Free now; a race for it would fail the start, which is tried again.
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let mut redis = Self { dir: TempDir::new()?, port, process: None };
+        let mut redis = Self { dir: TempDir::new()?, port, env, process: None };
         redis.restart().await?;
         Ok(redis)
     }
@@ -39,6 +49,7 @@ impl Redis {
         let mut command = Command::new("redis-server");
         command.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
         command.args(["--dir", &self.dir.path().to_string_lossy()]);
+        command.envs(self.env.iter().map(|(k, v)| (k, v)));
         self.process = Some(Process::start("redis", &mut command, self.dir.path())?);
         wait_for("redis answers", Duration::from_secs(10), || async {
             self.cli(&["ping"]).await.and_then(|pong| {

@@ -40,7 +40,12 @@ impl WallClock {
     /// The program runs by this clock.
     #[must_use]
     pub fn of(&self, part: Part, stack: StackBuilder) -> StackBuilder {
-        stack.env(part, "LD_PRELOAD", &self.shim).env(part, "CLOCK_OFFSET_FILE", &self.offset)
+        self.env().into_iter().fold(stack, |stack, (key, value)| stack.env(part, key, value))
+    }
+
+    /// The environment of a program that runs by this clock.
+    pub fn env(&self) -> [(&'static str, &Path); 2] {
+        [("LD_PRELOAD", &self.shim), ("CLOCK_OFFSET_FILE", &self.offset)]
     }
 
     /// Moves it, s from the machine's time. Written in place: the program has the file mapped.

@@ -6,14 +6,17 @@
 use std::time::Duration;
 
 use pasamanos_proto::pb::{self, CommandState, PresenceState};
+use pasamanos_tests::check::token;
 use pasamanos_tests::client::{FARM, reason, request_id};
+use pasamanos_tests::plc::example;
 use pasamanos_tests::stack::Part;
 use pasamanos_tests::wall_clock::WallClock;
-use pasamanos_tests::{Stack, wait_for};
+use pasamanos_tests::{Plc, Redis, Stack, wait_for};
 use rustix::process::Signal;
 use tokio::time::Instant;
 use tonic::Status;
 
+const KEY: &str = "pasamanos:lease:norte/agent-1";
 const DAY: i64 = 86_400;
 const TTL: Duration = Duration::from_millis(4_000);
 const WITHIN: Duration = Duration::from_secs(20);
@@ -151,4 +154,97 @@ async fn silent_is_offline(
     agent.0.set(agent.1).unwrap();
     stack.client.wait_presence(PresenceState::Online, WITHIN).await.unwrap();
     stack.ready().await.unwrap();
+}
+
+/// Accepted at this instant? Stores nothing.
+async fn accepted(stack: &Stack, feeder: &str) -> Result<(), Status> {
+    let mut request = stack.client.portion_request(feeder, 2_000).await?;
+    request.validate_only = true;
+    stack.client.feeders.clone().update_feeder_config(request).await.map(drop)
+}
+
+async fn key_exists(redis: &Redis) -> bool {
+    redis.cli(&["exists", KEY]).await.unwrap() == "1"
+}
+
+/// The same over Redis, whose keys expire by the wall clock: one that is set forward loses them, and
+/// one that is set back keeps them for a day. The key is necessary and not enough.
+#[tokio::test]
+async fn p1_a_redis_whose_clock_is_set_opens_no_gate() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = WallClock::new(dir.path(), "redis").await.unwrap();
+    let redis = Redis::start_with(&clock.env()).await.unwrap();
+    let url = redis.url();
+    let args = ["--lease-ttl", "4s", "--heartbeat-interval", "1s", "--redis-url", &url];
+    let mut stack = Stack::builder().server_args(&args).start().await.unwrap();
+    let feeder = stack.first_feeder().await.unwrap();
+    let epoch = stack.client.farm().await.unwrap().server_time.unwrap().seconds;
+
+    clock.set(DAY).unwrap();
+    let now = redis.cli(&["time"]).await.unwrap();
+    let now: i64 = now.lines().next().unwrap().parse().unwrap();
+    assert!((now - epoch - DAY).abs() < 60, "Redis's clock did not move");
+    // The next beat sets the key anew: nobody is offline for longer.
+    stack.client.wait_presence(PresenceState::Online, WITHIN).await.unwrap();
+    wait_for("changes pass", WITHIN, || accepted(&stack, &feeder)).await.unwrap();
+    all_is_well(&stack, &feeder, 1_600).await;
+
+    // The server stands still and the agent ends its beats meanwhile; Redis's clock goes back.
+    stack.server().unwrap().signal(Signal::STOP).unwrap();
+    stack.agent().unwrap().signal(Signal::STOP).unwrap();
+    clock.set(-DAY).unwrap();
+    tokio::time::sleep(TTL + Duration::from_secs(1)).await;
+    assert!(key_exists(&redis).await, "a key that expires by a clock that went back");
+    stack.server().unwrap().signal(Signal::CONT).unwrap();
+    let refused = wait_for("refused as offline", Duration::from_secs(3), || async {
+        match accepted(&stack, &feeder).await {
+            Err(status) if reason(&status) == "AGENT_OFFLINE" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    refused.await.unwrap_or_else(|e| panic!("{e:#}\n{}", stack.logs()));
+    stack.client.wait_presence(PresenceState::Offline, Duration::from_secs(1)).await.unwrap();
+    stack.agent().unwrap().signal(Signal::CONT).unwrap();
+    stack.client.wait_presence(PresenceState::Online, WITHIN).await.unwrap();
+    stack.ready().await.unwrap();
+    all_is_well(&stack, &feeder, 1_650).await;
+
+    // The agent stands still alone.
+    stack.agent().unwrap().signal(Signal::STOP).unwrap();
+    let refused = wait_for("refused as offline", TTL + Duration::from_secs(3), || async {
+        match accepted(&stack, &feeder).await {
+            Err(status) if reason(&status) == "AGENT_OFFLINE" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    refused.await.unwrap_or_else(|e| panic!("{e:#}\n{}", stack.logs()));
+    stack.agent().unwrap().signal(Signal::CONT).unwrap();
+    stack.client.wait_presence(PresenceState::Online, WITHIN).await.unwrap();
+    assert_eq!(stack.doses_started().unwrap(), 2);
+}
+
+/// The PLC's expiry counts in its uptime: its wall clock changes nothing either.
+#[tokio::test]
+async fn p7_a_plc_whose_clock_is_set_gives_each_dose_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = WallClock::new(dir.path(), "plc").await.unwrap();
+    let plc = Plc::start_with(&[], &clock.env()).await.unwrap();
+    let stack = Stack::builder().farm(example(&plc, "").unwrap()).start().await.unwrap();
+    let feeder = stack.first_feeder().await.unwrap();
+    let mut asked = Vec::new();
+    for (portion, offset) in [(1_600, DAY), (1_650, -DAY), (1_700, 0)] {
+        clock.set(offset).unwrap();
+        let dose = stack.client.feed_now(&feeder, 100).await.unwrap();
+        let dose = stack.client.wait_settled(&dose.name, WITHIN).await.unwrap();
+        assert_eq!(dose.state(), CommandState::Applied, "{dose:?}\n{}", stack.logs());
+        let config = stack.client.set_portion(&feeder, portion).await.unwrap();
+        assert_eq!(config.state(), CommandState::Applied, "{config:?}\n{}", stack.logs());
+        asked.push(token(&dose.name));
+    }
+    let ledger = plc.ledger().unwrap();
+    for token in asked {
+        let token = serde_json::json!(token);
+        let starts = ledger.iter().filter(|l| l["kind"] == "start" && l["token"] == token);
+        assert_eq!(starts.count(), 1, "{ledger:?}");
+    }
 }
