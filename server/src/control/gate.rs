@@ -33,7 +33,8 @@ impl Control {
         // Asked last: the wait for the lease store counts against the age.
         let now = self.clock.monotonic_ms();
         let seen = self.registry.seen(agent, now);
-        let heard = seen.as_ref().is_some_and(|s| s.age < self.timing.lease_ttl);
+        let heard = seen.as_ref().is_some_and(|s| s.age < self.timing.lease_ttl)
+            || planted!("server-key-is-enough");
 
         match (lease, seen) {
             (Ok(Some(lease)), Some(seen)) if seen.live && lease.epoch == seen.holder.epoch => {

@@ -78,6 +78,7 @@ pub const PLANTED: &[Bug] = &[
     bug("server-lease-renewed-unseen", "P4", "a renewal does not compare whose the lease is"),
     bug("server-lease-deleted-unseen", "P4", "a release does not compare whose the lease is"),
     bug("server-silence-is-online", "P1", "a lease store that does not answer counts as online"),
+    bug("server-key-is-enough", "P1", "the gate asks the lease store and no clock of its own"),
     bug("server-heard-on-receipt", "P1", "a frame counts as heard when it arrives, however old"),
     bug("server-ack-before-commit", "P2", "an outcome is acknowledged when it arrives"),
     bug("server-records-ack-before-commit", "P9", "records are acknowledged when they arrive"),
