@@ -1,14 +1,17 @@
 //! The operator's commands: rows that must be there before an agent can connect.
 
-use std::io::Write;
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{BufReader, Write};
 
 use anyhow::Context as _;
 use pasamanos_proto::model::{AgentName, FarmId};
 
 use crate::clock::SystemClock;
-use crate::config::{AgentCommand, AuditCommand, Command, FarmCommand, Settings};
+use crate::config::{AgentCommand, AuditCommand, Command, FarmCommand, Settings, WhoseChain};
 use crate::domain::ports::{Clock as _, NewFarm, Store as _, StoreError};
 use crate::startup::open_store;
+use crate::store::{AuditReport, Chain, verify_export};
 
 /// Runs one command and prints what it did.
 ///
@@ -17,8 +20,17 @@ use crate::startup::open_store;
 pub async fn run(
     command: Command,
     settings: &Settings,
-    out: &mut impl Write,
+    out: &mut (impl Write + Send),
 ) -> anyhow::Result<()> {
+    if let Command::Audit { command: AuditCommand::Verify { file: Some(file), head, .. } } =
+        &command
+    {
+        let opened = File::open(file).with_context(|| file.display().to_string())?;
+        let report = verify_export(BufReader::new(opened), *head)
+            .with_context(|| file.display().to_string())?;
+        writeln!(out, "{report}")?;
+        return holds(&report, file.display());
+    }
     let store = open_store(&settings.data_dir, false).await?;
     let now_ms = SystemClock::new().wall_ms();
     match command {
@@ -53,13 +65,41 @@ pub async fn run(
             })?;
             writeln!(out, "{name} {}", if added { "added" } else { "is there already" })?;
         }
-        Command::Audit { command: AuditCommand::Verify { farm } } => {
-            let id: FarmId = farm.parse().with_context(|| format!("the farm's name {farm:?}"))?;
-            let report = store.verify_audit(&id).await?;
+        Command::Audit { command: AuditCommand::Verify { whose, head, file: _ } } => {
+            let chain = chain(&whose)?;
+            let report = store.verify_audit(&chain, head).await.map_err(|e| missing(e, &chain))?;
             writeln!(out, "{report}")?;
-            anyhow::ensure!(report.intact(), "the audit chain of {} does not hold", id.name());
+            holds(&report, &chain)?;
+        }
+        Command::Audit { command: AuditCommand::Export { whose } } => {
+            let chain = chain(&whose)?;
+            let report = store.export_audit(&chain, out).await.map_err(|e| missing(e, &chain))?;
+            tracing::info!("{chain}: {report}");
+            holds(&report, &chain)?;
         }
     }
     store.close().await;
+    Ok(())
+}
+
+fn chain(whose: &WhoseChain) -> anyhow::Result<Chain> {
+    match (&whose.farm, whose.platform) {
+        (Some(farm), _) => {
+            Ok(Chain::Farm(farm.parse().with_context(|| format!("the farm's name {farm:?}"))?))
+        }
+        (None, true) => Ok(Chain::Platform),
+        (None, false) => anyhow::bail!("whose chain? Name the farm, or say --platform"),
+    }
+}
+
+fn missing(e: anyhow::Error, chain: &Chain) -> anyhow::Error {
+    match e.downcast_ref() {
+        Some(StoreError::NotFound) => anyhow::anyhow!("there is no {chain}"),
+        _ => e,
+    }
+}
+
+fn holds(report: &AuditReport, whose: impl Display) -> anyhow::Result<()> {
+    anyhow::ensure!(report.intact(), "the audit chain of {whose} does not hold: {report}");
     Ok(())
 }

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use pasamanos_proto::model::AuditAnchor;
+
+use crate::store::parse_head;
 
 /// The gRPC control plane of Pasamanos.
 #[derive(Debug, Parser)]
@@ -35,7 +38,7 @@ pub enum Command {
         #[command(subcommand)]
         command: AgentCommand,
     },
-    /// Checks the audit chain.
+    /// Checks audit chains and writes them out.
     Audit {
         /// What to do.
         #[command(subcommand)]
@@ -74,11 +77,35 @@ pub enum AgentCommand {
 /// The audit chain.
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
-    /// Recomputes a farm's chain and names the first record that does not fit.
+    /// Recomputes a chain and names the first record that does not fit.
     Verify {
-        /// The farm's slug.
-        farm: String,
+        /// Whose chain.
+        #[command(flatten)]
+        whose: WhoseChain,
+        /// What `audit export` wrote, instead of the database.
+        #[arg(long, conflicts_with_all = ["farm", "platform"])]
+        file: Option<PathBuf>,
+        /// A head that was kept outside, as `audit verify` prints it: the chain must still hold it.
+        #[arg(long, value_name = "SEQ:HASH", value_parser = parse_head)]
+        head: Option<AuditAnchor>,
     },
+    /// Writes a chain out: a record a line (JSON), in order, the head last. Keep it, or its last line,
+    /// where the owner of the database cannot write.
+    Export {
+        /// Whose chain.
+        #[command(flatten)]
+        whose: WhoseChain,
+    },
+}
+
+/// Whose audit chain.
+#[derive(Args, Clone, Debug)]
+pub struct WhoseChain {
+    /// The farm's slug.
+    pub farm: Option<String>,
+    /// The platform's, of what is no farm's own.
+    #[arg(long, conflicts_with = "farm")]
+    pub platform: bool,
 }
 
 /// How the server runs.

@@ -207,3 +207,41 @@ async fn buf_curl_speaks_grpc_web_through_the_proxy() {
     assert!(!out.status.success());
     assert!(String::from_utf8_lossy(&out.stderr).contains("unimplemented"));
 }
+
+/// The operator keeps an export outside: it is checked without the database, and its head anchors the chain.
+#[tokio::test]
+async fn p13_an_audit_export_is_kept_outside_and_anchors_the_chain() {
+    let stack = Stack::builder().start().await.unwrap();
+    let id = stack.first_feeder().await.unwrap();
+    let command = stack.client.set_portion(&id, 1_600).await.unwrap();
+    let export = stack.admin(&["audit", "export", "norte"]).await.unwrap();
+    let lines: Vec<Value> = export.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let (head, records) = lines.split_last().unwrap();
+    assert_eq!(head["head_seq"], json!(records.len()));
+    assert_eq!(head["head_hash"], records[records.len() - 1]["hash"]);
+    let kinds = records.iter().filter(|r| r["subject"] == json!(command.name)).map(|r| &r["kind"]);
+    assert_eq!(kinds.collect::<Vec<_>>(), ["accepted", "settled"]);
+
+    let file = stack.dir.path().join("norte.jsonl");
+    std::fs::write(&file, &export).unwrap();
+    let file = file.to_str().unwrap();
+    let verified = stack.admin(&["audit", "verify", "--file", file]).await.unwrap();
+    assert!(verified.contains("the chain holds"), "{verified}");
+    // The chain goes on, and still holds what was kept.
+    stack.client.set_portion(&id, 1_700).await.unwrap();
+    let kept = format!("{}:{}", head["head_seq"], head["head_hash"].as_str().unwrap());
+    let verified = stack.admin(&["audit", "verify", "norte", "--head", &kept]).await.unwrap();
+    assert!(verified.contains("the chain holds"), "{verified}");
+    let forged = format!("1:{}", head["head_hash"].as_str().unwrap());
+    let refused = stack.admin(&["audit", "verify", "norte", "--head", &forged]).await.unwrap_err();
+    assert!(format!("{refused:#}").contains("not the one that was kept"), "{refused:#}");
+    std::fs::write(file, export.replace("\"settled\"", "\"expired\"")).unwrap();
+    let refused = stack.admin(&["audit", "verify", "--file", file]).await.unwrap_err();
+    assert!(format!("{refused:#}").contains("it was changed"), "{refused:#}");
+
+    let platform = stack.admin(&["audit", "export", "--platform"]).await.unwrap();
+    assert!(platform.contains("farm_added") && platform.contains("farms/norte"), "{platform}");
+    for wrong in [&["audit", "export"][..], &["audit", "verify", "sur"]] {
+        assert!(stack.admin(wrong).await.is_err(), "{wrong:?}");
+    }
+}

@@ -9,4 +9,4 @@
 
 pub mod sqlite;
 
-pub use sqlite::{AuditFault, AuditReport, Options, SqliteStore};
+pub use sqlite::{AuditFault, AuditReport, Chain, Options, SqliteStore, parse_head, verify_export};

@@ -8,7 +8,7 @@ use pasamanos_proto::pb::ConfigAuthor;
 use pasamanos_server::domain::ports::{
     Ingest, Ingested, NewResolution, Resolved, Store, StoredCommand,
 };
-use pasamanos_server::store::SqliteStore;
+use pasamanos_server::store::{Chain, SqliteStore};
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::SqliteConnectOptions;
 
@@ -94,7 +94,7 @@ async fn p2_a_copy_made_in_an_open_session_expires_nothing() {
     assert_eq!(stored(&store, &dose.name).await.state, CommandState::Applied);
     let adopted = stored(&store, &after.name).await;
     assert_eq!((adopted.state, adopted.number), (CommandState::Applied, after.number));
-    assert!(store.verify_audit(&farm()).await.unwrap().intact());
+    assert!(store.verify_audit(&Chain::Farm(farm()), None).await.unwrap().intact());
     store.close().await;
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use pasamanos_proto::model::{Action, CommandState, FieldSet};
 use pasamanos_server::domain::ports::{AcceptError, NewCommand, Store, StoreError};
-use pasamanos_server::store::{Options, SqliteStore};
+use pasamanos_server::store::{Chain, Options, SqliteStore};
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use tempfile::TempDir;
@@ -45,7 +45,7 @@ fn file(dir: &TempDir) -> PathBuf {
 /// Every test leaves a chain that holds and a file that is whole.
 pub async fn finish(fixture: Fixture) {
     for farm in fixture.store.farms().await.unwrap() {
-        let report = fixture.store.verify_audit(&farm.id).await.unwrap();
+        let report = fixture.store.verify_audit(&Chain::Farm(farm.id), None).await.unwrap();
         assert!(report.intact(), "{report}");
     }
     fixture.store.close().await;
@@ -223,7 +223,7 @@ async fn a_second_server_is_refused_and_a_tool_is_not() {
     tool.close().await;
     // The head that it knows is not the head any more.
     accept(&first, hold(3, epoch)).await;
-    assert!(first.verify_audit(&farm()).await.unwrap().intact());
+    assert!(first.verify_audit(&Chain::Farm(farm()), None).await.unwrap().intact());
     first.close().await;
     drop(first);
     SqliteStore::open_with(&file(&dir), server()).await.unwrap().close().await;
@@ -246,7 +246,7 @@ async fn the_audit_chain_tells_of_every_acceptance_and_end_and_shows_an_edit() {
             .await
             .unwrap();
     assert_eq!(kinds, ["accepted", "settled", "settled"]);
-    let report = store.verify_audit(&farm()).await.unwrap();
+    let report = store.verify_audit(&Chain::Farm(farm()), None).await.unwrap();
     assert_eq!((report.records, report.head_seq, report.intact()), (5, 5, true));
 
     for (edit, undo, seq) in [
@@ -259,13 +259,13 @@ async fn the_audit_chain_tells_of_every_acceptance_and_end_and_shows_an_edit() {
         ("UPDATE audit SET seq = 99 WHERE seq = 2", "UPDATE audit SET seq = 2 WHERE seq = 99", 2),
     ] {
         sqlx::query(edit).execute(&mut outside).await.unwrap();
-        let report = store.verify_audit(&farm()).await.unwrap();
+        let report = store.verify_audit(&Chain::Farm(farm()), None).await.unwrap();
         assert_eq!(report.fault.map(|f| f.seq), Some(seq), "{edit}");
         sqlx::query(undo).execute(&mut outside).await.unwrap();
-        assert!(store.verify_audit(&farm()).await.unwrap().intact(), "{undo}");
+        assert!(store.verify_audit(&Chain::Farm(farm()), None).await.unwrap().intact(), "{undo}");
     }
     sqlx::query("DELETE FROM audit WHERE seq = 5").execute(&mut outside).await.unwrap();
-    let report = store.verify_audit(&farm()).await.unwrap();
+    let report = store.verify_audit(&Chain::Farm(farm()), None).await.unwrap();
     assert_eq!(report.fault.map(|f| f.seq), Some(5), "the head knows how long the chain is");
 }
 
@@ -431,7 +431,7 @@ async fn a_full_disk_refuses_and_heals_without_a_restart() {
             assert_eq!(store.command(name).await.unwrap(), None, "nothing comes back");
         }
     }
-    assert!(store.verify_audit(&farm()).await.unwrap().intact());
+    assert!(store.verify_audit(&Chain::Farm(farm()), None).await.unwrap().intact());
     let all = store.commands(&farm(), None, &page(5_000, "")).await.unwrap().items;
     let mut numbers: Vec<_> = all.iter().map(|c| c.number).rev().collect();
     numbers.dedup();
@@ -508,5 +508,90 @@ async fn what_the_farm_undid_is_an_alarm_of_the_farm() {
         let both = [("displaced", "2"), ("feeder", "feeder-1"), ("version", "1")];
         assert_eq!(said, [[("command", &*command)].as_slice(), &both].concat());
     }
+    finish(fixture).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exported_chain_is_checked_without_its_database_and_anchors_it() {
+    use pasamanos_server::store::{parse_head, verify_export};
+    let fixture = Fixture::new().await;
+    let store = &fixture.store;
+    let epoch = first_session(store).await.epoch;
+    let dose = accept(store, feed(1, epoch)).await;
+    let chain = Chain::Farm(farm());
+    let mut written = Vec::new();
+    let report = store.export_audit(&chain, &mut written).await.unwrap();
+    assert!(report.intact(), "{report}");
+    let mut again = Vec::new();
+    store.export_audit(&chain, &mut again).await.unwrap();
+    assert_eq!(written, again, "the same chain gives the same bytes");
+    assert_eq!(verify_export(&written[..], None).unwrap(), report);
+    let text = String::from_utf8(written).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 4, "farm, agent, dose, head: {text}");
+    assert!(lines[2].contains(&dose.name.to_string()) && lines[2].contains("\"accepted\""));
+    assert!(lines[3].contains("farms/norte") && lines[3].contains(&report.head_hash), "{text}");
+
+    // Whoever edits, removes, adds or cuts is found out.
+    for (edited, seq) in [
+        (text.replacen("\"ana\"", "\"eva\"", 1), Some(3)),
+        ([lines[0], lines[2], lines[3]].join("\n"), Some(2)),
+        ([lines[0], lines[1], lines[1], lines[2], lines[3]].join("\n"), Some(3)),
+        ([lines[0], lines[1], lines[3]].join("\n"), Some(3)),
+        (lines[..3].join("\n"), None),
+        (format!("{text}{}\n", lines[0]), None),
+        (text.replacen("\"hash\"", "\"hush\"", 1), None),
+    ] {
+        let found = verify_export(edited.as_bytes(), None);
+        assert_eq!(found.ok().map(|r| r.fault.unwrap().seq), seq, "{edited}");
+    }
+
+    // A head that was kept: the chain goes on from it, and one that was rewritten does not hold it.
+    let kept = parse_head(&format!("{}:{}", report.head_seq, report.head_hash)).unwrap();
+    settle(store, epoch, crate::kit::report(&dose, CommandState::Applied)).await;
+    let later = store.verify_audit(&chain, Some(kept)).await.unwrap();
+    assert!(later.intact() && later.head_seq == 4, "{later}");
+    let forged = parse_head(&format!("2:{}", report.head_hash)).unwrap();
+    let found = store.verify_audit(&chain, Some(forged)).await.unwrap();
+    assert_eq!(found.fault.map(|f| f.seq), Some(2));
+    let ahead = parse_head(&format!("9:{}", report.head_hash)).unwrap();
+    let found = store.verify_audit(&chain, Some(ahead)).await.unwrap();
+    assert_eq!(found.fault.map(|f| (f.seq, f.what)), Some((5, "it is missing")));
+    for wrong in ["", "3", "3:ab", "x:00", &format!("3:{}é", &report.head_hash[2..])] {
+        assert!(parse_head(wrong).is_err(), "{wrong}");
+    }
+    finish(fixture).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_platforms_chain_tells_of_every_farm_that_was_added() {
+    use pasamanos_server::domain::ports::NewFarm;
+    let fixture = Fixture::new().await;
+    let store = &fixture.store;
+    let empty = store.verify_audit(&Chain::Platform, None).await.unwrap();
+    assert_eq!((empty.records, empty.head_seq, empty.intact()), (0, 0, true));
+    add_farm(store).await;
+    // At one time, and one of them again.
+    let new = |n: u32| NewFarm {
+        id: format!("farm-{n}").parse().unwrap(),
+        display_name: "Sur".into(),
+        time_zone: "America/Santiago".into(),
+        now_ms: NOW,
+    };
+    together((0..10).map(|n| store.add_farm(new(n % 9))).collect()).await;
+    let report = store.verify_audit(&Chain::Platform, None).await.unwrap();
+    assert_eq!((report.records, report.head_seq, report.intact()), (10, 10, true), "{report}");
+    let mut written = Vec::new();
+    store.export_audit(&Chain::Platform, &mut written).await.unwrap();
+    let text = String::from_utf8(written).unwrap();
+    assert!(text.lines().next().unwrap().contains("farms/norte"), "{text}");
+    for n in 0..9 {
+        assert_eq!(text.matches(&format!("\"farms/farm-{n}\"")).count(), 1, "{text}");
+    }
+    // A farm that somebody takes out of the database is missed.
+    let mut outside = fixture.outside().await;
+    sqlx::query("DELETE FROM platform_audit WHERE seq = 1").execute(&mut outside).await.unwrap();
+    let report = store.verify_audit(&Chain::Platform, None).await.unwrap();
+    assert_eq!(report.fault.map(|f| f.seq), Some(1));
     finish(fixture).await;
 }

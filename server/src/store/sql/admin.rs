@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use pasamanos_proto::model::{AgentName, CommandName, CommandState};
 use serde_json::json;
 
-use super::audit::Entry;
+use super::audit::{Entry, append_to_platform};
 use super::read;
 use super::tx::{Tx, Write};
 use super::words::Word;
@@ -50,6 +50,8 @@ impl Write for AddFarm {
             body: json!({ "display_name": farm.display_name, "time_zone": farm.time_zone }),
             time_ms: farm.now_ms,
         };
+        // In the farm's chain as its first, and in the platform's, which outlives a lost farm.
+        append_to_platform(tx, entry.clone()).await?;
         tx.audit(&farm.id, entry).await?;
         Ok(true)
     }

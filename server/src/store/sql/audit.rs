@@ -1,8 +1,7 @@
-//! The audit chain: one a farm, its records committed with what they tell of, each bearing the
-//! hash of the one before.
+//! The audit chain: one a farm and one of the platform, its records committed with what they tell of,
+//! each bearing the hash of the one before.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use futures_util::StreamExt as _;
 use pasamanos_proto::model::{AuditAnchor, FarmId};
@@ -10,15 +9,16 @@ use sha2::{Digest as _, Sha256};
 use sqlx::{Either, Executor as _, QueryBuilder, Row as _};
 
 use super::driver::{Conn, Db, Row, for_update};
-use super::tx::broken;
-use super::words::hex;
+use super::tx::{Tx, broken};
 use crate::domain::ports::StoreError;
 
-type Hash = [u8; 32];
+/// SHA-256.
+pub type Hash = [u8; 32];
 
 /// What a record tells.
+#[derive(Clone)]
 pub struct Entry {
-    /// What happened: `accepted`, `settled`, `resolved`, `farm_added`, `agent_added`.
+    /// What happened: `accepted`, `settled`, `resolved`, `adopted`, `farm_added`, `agent_added`.
     pub kind: &'static str,
     /// To what, a resource name.
     pub subject: String,
@@ -46,18 +46,34 @@ struct Head {
 }
 
 /// A record as it is stored.
-struct Record {
-    seq: i64,
-    prev_hash: Hash,
-    hash: Hash,
-    kind: String,
-    subject: String,
-    actor: String,
-    body: String,
-    time_ms: i64,
+pub struct Record {
+    pub seq: i64,
+    pub prev_hash: Hash,
+    pub hash: Hash,
+    pub kind: String,
+    pub subject: String,
+    pub actor: String,
+    pub body: String,
+    pub time_ms: i64,
 }
 
 impl Record {
+    /// What follows record `seq` with hash `last`.
+    fn next(seq: i64, last: Hash, e: Entry) -> Self {
+        let mut record = Self {
+            seq: seq + 1,
+            prev_hash: last,
+            hash: [0; 32],
+            kind: e.kind.into(),
+            subject: e.subject,
+            actor: e.actor,
+            body: e.body.to_string(),
+            time_ms: e.time_ms,
+        };
+        record.hash = record.digest();
+        record
+    }
+
     /// Every field in a fixed order, texts with their length before them.
     fn digest(&self) -> Hash {
         let mut sha = Sha256::new();
@@ -72,7 +88,7 @@ impl Record {
     }
 
     /// What is wrong with it as the successor of record `seq` with hash `last`.
-    fn fault(&self, seq: i64, last: Hash) -> Option<&'static str> {
+    pub fn fault(&self, seq: i64, last: Hash) -> Option<&'static str> {
         if self.seq != seq + 1 {
             return Some("it is missing");
         }
@@ -124,17 +140,7 @@ impl Ledger {
         e: Entry,
     ) -> Result<(), StoreError> {
         let head = self.head(conn, farm).await?;
-        let mut record = Record {
-            seq: head.seq + 1,
-            prev_hash: head.hash,
-            hash: [0; 32],
-            kind: e.kind.into(),
-            subject: e.subject,
-            actor: e.actor,
-            body: e.body.to_string(),
-            time_ms: e.time_ms,
-        };
-        record.hash = record.digest();
+        let record = Record::next(head.seq, head.hash, e);
         head.seq = record.seq;
         head.hash = record.hash;
         head.records.push(record);
@@ -228,6 +234,42 @@ async fn run(
     Ok(())
 }
 
+/// Chains a record to the platform's last. Seldom, so its head is read and written each time.
+pub async fn append_to_platform(tx: &mut Tx<'_>, e: Entry) -> Result<(), StoreError> {
+    let first = sqlx::query(
+        "INSERT INTO platform_head (id, audit_seq, audit_hash) VALUES (1, 0, $1)
+         ON CONFLICT (id) DO NOTHING",
+    )
+    .bind(vec![0_u8; 32]);
+    tx.execute(first).await?;
+    let head = sqlx::query(concat!(
+        "SELECT audit_seq, audit_hash FROM platform_head WHERE id = 1",
+        for_update!()
+    ))
+    .fetch_one(tx.conn())
+    .await?;
+    let r = Record::next(head.try_get("audit_seq")?, hash(&head, "audit_hash")?, e);
+    let insert = sqlx::query(
+        "INSERT INTO platform_audit
+             (seq, prev_hash, hash, kind, subject, actor, body, time_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+    )
+    .bind(r.seq)
+    .bind(r.prev_hash.to_vec())
+    .bind(r.hash.to_vec())
+    .bind(r.kind)
+    .bind(r.subject)
+    .bind(r.actor)
+    .bind(r.body)
+    .bind(r.time_ms);
+    tx.execute(insert).await?;
+    let update =
+        sqlx::query("UPDATE platform_head SET audit_seq = $1, audit_hash = $2 WHERE id = 1")
+            .bind(r.seq)
+            .bind(r.hash.to_vec());
+    tx.execute(update).await.map(drop)
+}
+
 async fn load_head(conn: &mut Conn, farm: &FarmId) -> Result<Option<Head>, StoreError> {
     let row = sqlx::query(concat!(
         "SELECT command_order, audit_seq, audit_hash FROM farm_heads WHERE farm = $1",
@@ -245,7 +287,8 @@ async fn load_head(conn: &mut Conn, farm: &FarmId) -> Result<Option<Head>, Store
     }))
 }
 
-fn hash(row: &Row, column: &str) -> Result<Hash, StoreError> {
+/// Reads a hash.
+pub fn hash(row: &Row, column: &str) -> Result<Hash, StoreError> {
     let bytes: Vec<u8> = row.try_get(column)?;
     bytes.try_into().map_err(|_| broken(format_args!("{column} is not 32 bytes")))
 }
@@ -266,81 +309,4 @@ pub async fn holds(
         .fetch_optional(conn)
         .await?;
     row.map_or(Ok(false), |row| Ok(hash(&row, "hash")? == anchor.hash))
-}
-
-/// Where a chain breaks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuditFault {
-    /// The first record that is not as it was written, or that is missing.
-    pub seq: i64,
-    /// What is wrong with it.
-    pub what: &'static str,
-}
-
-/// What walking a farm's chain found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuditReport {
-    /// Records read.
-    pub records: i64,
-    /// The head's sequence.
-    pub head_seq: i64,
-    /// The head's hash, hex: an outside copy of it anchors the chain.
-    pub head_hash: String,
-    /// The first fault; `None` if the chain holds.
-    pub fault: Option<AuditFault>,
-}
-
-impl AuditReport {
-    /// Whether the chain holds.
-    pub fn intact(&self) -> bool {
-        self.fault.is_none()
-    }
-}
-
-impl fmt::Display for AuditReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} records, head {} {}", self.records, self.head_seq, self.head_hash)?;
-        match &self.fault {
-            None => write!(f, ": the chain holds"),
-            Some(fault) => write!(f, ": record {}: {}", fault.seq, fault.what),
-        }
-    }
-}
-
-/// Walks a farm's chain from its first record to its head. Within one snapshot, or a record that is
-/// written meanwhile looks like a fault.
-pub async fn verify(conn: &mut Conn, farm: &FarmId) -> Result<AuditReport, StoreError> {
-    const PAGE: u32 = 1_000;
-    let head = load_head(conn, farm).await?.ok_or(StoreError::NotFound)?;
-    let (mut seq, mut last) = (0, [0; 32]);
-    let mut report =
-        AuditReport { records: 0, head_seq: head.seq, head_hash: hex(&head.hash), fault: None };
-    loop {
-        let rows = sqlx::query(
-            "SELECT seq, prev_hash, hash, kind, subject, actor, body, time_ms FROM audit
-             WHERE farm = $1 AND seq > $2 ORDER BY seq LIMIT $3",
-        )
-        .bind(farm.to_string())
-        .bind(seq)
-        .bind(i64::from(PAGE))
-        .fetch_all(&mut *conn)
-        .await?;
-        if rows.is_empty() {
-            break;
-        }
-        for row in &rows {
-            let record = Record::try_from(row)?;
-            if let Some(what) = record.fault(seq, last) {
-                report.fault = Some(AuditFault { seq: seq + 1, what });
-                return Ok(report);
-            }
-            (seq, last) = (record.seq, record.hash);
-            report.records += 1;
-        }
-    }
-    if (head.seq, head.hash) != (seq, last) {
-        let what = if head.seq > seq { "it is missing" } else { "it is not the head's" };
-        report.fault = Some(AuditFault { seq: seq.min(head.seq) + 1, what });
-    }
-    Ok(report)
 }

@@ -12,6 +12,8 @@ mod admin;
 mod adopt;
 #[path = "../sql/audit.rs"]
 mod audit;
+#[path = "../sql/chain.rs"]
+mod chain;
 mod driver;
 #[path = "../sql/error.rs"]
 mod error;
@@ -43,13 +45,14 @@ mod words;
 mod writer;
 
 use std::fs::File;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use pasamanos_proto::model::{
-    AgentName, CommandName, FarmId, FeederId, FeederName, PageRequest, Reason,
+    AgentName, AuditAnchor, CommandName, FarmId, FeederId, FeederName, PageRequest, Reason,
 };
 use pasamanos_proto::pb;
 use sqlx::pool::PoolConnection;
@@ -57,7 +60,7 @@ use sqlx::{Acquire as _, SqlitePool};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use audit::{AuditFault, AuditReport};
+pub use chain::{AuditFault, AuditReport, Chain, parse_head, verify_export};
 pub use open::Options;
 
 use crate::domain::ports::{
@@ -102,14 +105,32 @@ impl SqliteStore {
         self.read.close().await;
     }
 
-    /// Walks a farm's audit chain.
+    /// Walks an audit chain; with `kept`, a head that was kept outside, which it must still hold.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] without such a farm.
-    pub async fn verify_audit(&self, farm: &FarmId) -> Result<AuditReport, StoreError> {
+    pub async fn verify_audit(
+        &self,
+        chain: &Chain,
+        kept: Option<AuditAnchor>,
+    ) -> anyhow::Result<AuditReport> {
         let mut conn = self.reader().await?;
         let mut snapshot = conn.begin().await?;
-        audit::verify(&mut snapshot, farm).await
+        chain::walk(&mut snapshot, chain, kept, |_| Ok(())).await
+    }
+
+    /// Writes an audit chain out, a record a line, the head last; the same chain gives the same bytes.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] without such a farm; if it cannot be written.
+    pub async fn export_audit(
+        &self,
+        chain: &Chain,
+        out: &mut (impl io::Write + Send),
+    ) -> anyhow::Result<AuditReport> {
+        let mut conn = self.reader().await?;
+        let mut snapshot = conn.begin().await?;
+        chain::export(&mut snapshot, chain, out).await
     }
 
     async fn reader(&self) -> Result<PoolConnection<Db>, StoreError> {
