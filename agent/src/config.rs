@@ -129,6 +129,17 @@ pub enum ConfigOwner {
     Desktop,
 }
 
+/// Whose the source timestamps of the config tags are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceTime {
+    /// Of a server or gateway that stamps what it reads or is given: they prove nothing of the PLC.
+    #[default]
+    Server,
+    /// Of the PLC: set when its program takes or refreshes a value.
+    Plc,
+}
+
 /// One `[[robot]]`: one command slot.
 #[derive(Clone, Debug)]
 pub struct Robot {
@@ -142,6 +153,8 @@ pub struct Robot {
     pub feed_name: String,
     /// How long to wait between two read-backs of a config.
     pub dwell: Duration,
+    /// Whose the source timestamps of its config tags are.
+    pub source_time: SourceTime,
     /// Whether it restarts its interval when a hold ends.
     pub hold_restarts_interval: bool,
     /// What its fault codes mean.

@@ -214,6 +214,58 @@ async fn p6_what_a_plc_came_up_with_after_it_lost_its_memory_is_nobodys() {
     assert_eq!((versions[0].number, versions[0].author()), (4, ConfigAuthor::Command));
 }
 
+/// RULES 6.6: a PLC without an alive tag proves a read-back by its own source timestamps, where the tag map
+/// says that they are its own; without either its life is shown as not proven.
+#[tokio::test]
+async fn p2_a_plc_without_an_alive_tag_proves_a_read_back_by_its_own_timestamps() {
+    let plc = Plc::start(&[]).await.unwrap();
+    let alive = |line: &&str| !line.starts_with("alive =");
+    let farm: Vec<_> =
+        example(&plc, "").unwrap().lines().filter(alive).map(str::to_owned).collect();
+    let blind = farm.join("\n");
+    let stamped = blind.replace("node = \"F{n:02}\"", "node = \"F{n:02}\"\nsource_time = \"plc\"");
+    assert_ne!(stamped, blind);
+    let life_proven = async |stack: &Stack| {
+        let status = stack.client.farm().await.unwrap();
+        status
+            .robots
+            .iter()
+            .find(|r| r.name.ends_with("/pond-robot-1"))
+            .unwrap()
+            .link
+            .as_ref()
+            .unwrap()
+            .life_proven
+    };
+    let stack = Stack::builder().farm(stamped).start().await.unwrap();
+    assert!(life_proven(&stack).await);
+    let taken = stack.client.set_portion("pond-1", 1_600).await.unwrap();
+    assert_eq!(taken.state(), CommandState::Applied, "{taken:?}\n{}", stack.logs());
+    // Its program stands still: what is written shows in its server, and nobody took it.
+    plc.control(json!({"op": "freeze", "on": true})).await.unwrap();
+    let doubt = stack.client.set_portion("pond-1", 1_700).await.unwrap();
+    let told = (doubt.state(), doubt.reason.as_str());
+    assert_eq!(
+        told,
+        (CommandState::Uncertain, "READBACK_NOT_PROVEN"),
+        "{doubt:?}\n{}",
+        stack.logs()
+    );
+    plc.control(json!({"op": "freeze", "on": false})).await.unwrap();
+    wait_for("applied, late", WITHIN, || async {
+        let command = stack.client.command(&doubt.name).await?;
+        match command.state() {
+            CommandState::Applied => Ok(()),
+            state => Err(Status::unavailable(format!("{state:?}"))),
+        }
+    })
+    .await
+    .unwrap_or_else(|e| panic!("{e}\n{}", stack.logs()));
+    drop(stack);
+    let stack = Stack::builder().farm(blind).start().await.unwrap();
+    assert!(!life_proven(&stack).await, "neither an alive tag nor a clock");
+}
+
 #[tokio::test]
 async fn p2_a_value_that_the_plc_puts_back_is_rejected_not_applied() {
     let plc = Plc::start(&[]).await.unwrap();

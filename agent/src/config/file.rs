@@ -7,7 +7,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::tags::TagType;
-use super::{Access, ConfigOwner, Security};
+use super::{Access, ConfigOwner, Security, SourceTime};
 use crate::driver::Profile;
 
 /// A value with its place in the text.
@@ -74,6 +74,8 @@ pub(super) struct RobotTable {
     pub feed_name: Option<String>,
     pub scan_ms: Option<Sp<u32>>,
     pub dwell: Option<Sp<String>>,
+    #[serde(default)]
+    pub source_time: SourceTime,
     #[serde(default)]
     pub hold_restarts_interval: bool,
     #[serde(default)]

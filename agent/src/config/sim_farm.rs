@@ -39,6 +39,7 @@ fn new_robot(number: u16, feeder: Feeder) -> Option<Robot> {
         config_owner: ConfigOwner::Plc,
         feed_name: "Starter 1.2 mm".into(),
         dwell: std::time::Duration::ZERO,
+        source_time: super::SourceTime::default(),
         hold_restarts_interval: false,
         faults: std::collections::BTreeMap::new(),
         tags: super::Tags::new(),

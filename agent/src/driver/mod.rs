@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pasamanos_proto::model::{
-    Basis, Capabilities, FeederConfig, FeederId, FieldSet, Limits, ObservedConfig, RobotId, TankId,
+    Basis, Capabilities, ConfigField, FeederConfig, FeederId, FieldSet, Limits, ObservedConfig,
+    RobotId, TankId,
 };
 use pasamanos_proto::pb::{LinkState, ReadingKind};
 use tokio::sync::watch;
@@ -152,7 +153,7 @@ pub struct RobotTraits {
     pub sequenced: bool,
     /// How long to wait between the two read-backs of a config; zero only for the sim.
     pub dwell: Duration,
-    /// Whether `alive` or a PLC clock is mapped.
+    /// Whether `alive` or a PLC clock is mapped, or the stamps of its config tags are its own.
     pub life_provable: bool,
     /// `agent.toml` says read-only: every write is refused before it is tried.
     pub read_only: bool,
@@ -263,6 +264,26 @@ pub struct ConfigReading {
     pub revision: Option<u32>,
     /// The PLC's epoch in the block profile: a change means that its memory was lost.
     pub plc_epoch: Option<u32>,
+    /// When the PLC itself took or refreshed each field's value, where the tag map says that it tells.
+    pub stamps: Stamps,
+}
+
+/// Instants of one PLC's clock, in its own unit: compared with earlier ones of the same field, and with
+/// nothing else.
+pub type Stamps = Vec<(ConfigField, i64)>;
+
+impl ConfigReading {
+    /// Whether the PLC took or refreshed every one of these fields after those stamps: it lived then,
+    /// and what it shows is what it has.
+    #[must_use]
+    pub fn is_newer(&self, before: &Stamps, fields: &FieldSet) -> bool {
+        let at = |stamps: &Stamps, field| stamps.iter().find(|s| s.0 == field).map(|s| s.1);
+        let newer = |field| match (at(before, field), at(&self.stamps, field)) {
+            (Some(before), Some(after)) => after > before,
+            _ => false,
+        };
+        !fields.is_empty() && fields.iter().all(newer)
+    }
 }
 
 /// A command slot as read.

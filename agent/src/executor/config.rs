@@ -146,7 +146,8 @@ async fn execute(job: &Job, plan: &Plan, new: &FeederConfig) -> Ended {
         let config = pasamanos_proto::model::ObservedConfig::Valid(new.clone());
         return Ended::whole(Verdict::applied().config(config));
     }
-    let shown = readback::whole(job, &plan.reading.config, new, written == Written::Maybe).await;
+    let shown =
+        readback::whole(job, &plan.reading, new, &plan.changed, written == Written::Maybe).await;
     judge(job, plan, written, shown)
 }
 
@@ -260,6 +261,7 @@ async fn finish(job: &Job, plan: &Plan, ended: Ended) {
         let Some(book) = state.feeders.get_mut(job.feeder()) else { return };
         if loose {
             let mut loose = Loose { mixed, ..Loose::new(job.order.clone(), job.epoch, base) };
+            loose.before.clone_from(&plan.reading.stamps);
             if unproven {
                 loose.marks.showed = true;
                 changes.push(Change::Loose(job.order.command.clone(), loose.marks.clone()));

@@ -110,7 +110,12 @@ fn step(
         loose.shown = Some((since, first.or(alive)));
         loose.marks.showed = true;
         let proof = cell.traits.life_provable && !cell.traits.dwell.is_zero();
-        let moved = first.is_some() && alive.is_some() && alive != first;
+        if loose.before.is_empty() {
+            loose.before.clone_from(&reading.stamps);
+        }
+        let fields = base.valid().zip(new.valid()).map_or_else(FieldSet::all, |(b, n)| b.diff(n));
+        let moved = (first.is_some() && alive.is_some() && alive != first)
+            || reading.is_newer(&loose.before, &fields);
         if now_ms - since >= dwell && (!proof || moved) {
             return Step::Settle { verdict: attached(Verdict::applied()), mixed: false };
         }
@@ -124,6 +129,7 @@ fn step(
         return Step::Settle { verdict, mixed: false };
     }
     if *config == base {
+        loose.before.clone_from(&reading.stamps);
         if loose.marks.showed {
             let verdict = attached(Verdict::rejected(Reason::RevertedByPlc)).with("field", "");
             return Step::Settle { verdict, mixed: false };

@@ -9,7 +9,7 @@ use pasamanos_proto::pb;
 
 use super::envelope::Envelope;
 use crate::calendar::Moment;
-use crate::driver::{ConfigReading, FeederDescription, Profile};
+use crate::driver::{ConfigReading, FeederDescription, Profile, Stamps};
 use crate::journal::{Change, EnvelopeEntry, HoldRow, LoadedFeeder, LooseMarks};
 use crate::records::account::Account;
 use crate::records::{Alarm, Portion};
@@ -32,6 +32,8 @@ pub(crate) struct Loose {
     pub recovered: bool,
     /// Since when the values show, monotonic ms, and the alive value then.
     pub shown: Option<(i64, Option<u64>)>,
+    /// The PLC's stamps when the values last did not show, or first showed; empty if it tells none.
+    pub before: Stamps,
     /// Since when some of several values show, monotonic ms.
     pub mixed_ms: Option<i64>,
     /// It was reported that some of them show.
@@ -54,6 +56,7 @@ impl Loose {
             reported: true,
             recovered: false,
             shown: None,
+            before: Stamps::new(),
             mixed_ms: None,
             mixed: false,
             resolved: false,

@@ -59,6 +59,8 @@ pub(crate) struct PlcFeeder {
     pub revision: u32,
     pub held: bool,
     pub total_mg: u64,
+    /// When it took its config, by its own clock.
+    pub stamp: i64,
     /// A meal of the schedule runs until then.
     pub meal_until: Option<Instant>,
 }
@@ -80,6 +82,10 @@ pub(crate) struct Plc {
     /// How long a read is on its way there, and its answer back.
     pub read_takes: (Duration, Duration),
     pub alive: bool,
+    /// The source timestamps of its config tags are its own.
+    pub stamps: bool,
+    /// Its program stands still: what is written shows, and nobody takes it.
+    pub stopped: bool,
     /// The next writes' fates; the last one stays.
     pub fates: VecDeque<Fate>,
     /// The next config is put back after so many reads.
@@ -222,6 +228,7 @@ impl Plc {
                 self.portions_set.extend(config.portion_mg);
                 f.config = ObservedConfig::Valid(config);
                 f.revision += 1;
+                f.stamp += i64::from(!self.stopped);
                 self.reverting = revert.map(|reads| (reads, feeder, old));
             }
         }
@@ -358,6 +365,11 @@ impl Plc {
             config: f.config.clone(),
             revision: block.then_some(f.revision),
             plc_epoch: block.then_some(self.slot.epoch),
+            stamps: if self.stamps {
+                ConfigField::ALL.map(|field| (field, f.stamp)).into()
+            } else {
+                Vec::new()
+            },
         })
     }
 }
@@ -421,6 +433,7 @@ impl ScriptedPlc {
             revision: 1,
             held: false,
             total_mg: 0,
+            stamp: 1,
             meal_until: None,
         };
         let memory = Plc {
@@ -442,6 +455,8 @@ impl ScriptedPlc {
             readable: true,
             read_takes: (Duration::ZERO, Duration::ZERO),
             alive: true,
+            stamps: false,
+            stopped: false,
             fates: VecDeque::new(),
             revert_after: None,
             take_fields: None,

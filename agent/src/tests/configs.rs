@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use pasamanos_proto::model::{Action, CommandState, FeederConfig, ObservedConfig, Reason};
+use pasamanos_proto::model::{
+    Action, CommandReport, CommandState, FeederConfig, ObservedConfig, Reason,
+};
 use pasamanos_proto::pb;
 
 use crate::driver::Profile;
@@ -81,6 +83,35 @@ async fn p2_a_plc_that_does_not_live_proves_nothing() {
     assert_eq!(peer.outcome(&order.command).await.state, CommandState::Applied);
     peer.play(Duration::from_secs(3)).await;
     assert_eq!(peer.feeders[FEEDER].config, None, "never credited to the farm");
+}
+
+/// RULES 6.6: without an alive tag a source timestamp later than before the write, by the same clock,
+/// is the proof; one that is not later is none.
+#[tokio::test(start_paused = true)]
+async fn p2_a_source_timestamp_after_the_write_proves_a_read_back() {
+    let mut rig = scalar().await;
+    {
+        let mut plc = rig.plc.plc();
+        (plc.alive, plc.stamps) = (false, true);
+    }
+    let mut peer = rig.open().await;
+    let order = rig.portion(1_200);
+    peer.order(&order).await;
+    let end = peer.outcome(&order.command).await;
+    assert_eq!(end.state, CommandState::Applied, "{end:?}");
+
+    rig.plc.plc().stopped = true;
+    let stopped = rig.update(&with_portion(1_200), with_portion(1_300));
+    peer.order(&stopped).await;
+    let end = peer.outcome(&stopped.command).await;
+    assert_eq!((end.state, end.reason), (CommandState::Uncertain, Reason::ReadbackNotProven));
+    peer.play(Duration::from_secs(30)).await;
+    let applied =
+        |r: &CommandReport| r.command == stopped.command && r.state == CommandState::Applied;
+    assert!(!peer.reports.iter().any(applied), "it shows, and nothing proves that the PLC has it");
+    // Its program goes on, and takes what stands there.
+    rig.plc.plc().feeder(FEEDER).stamp += 1;
+    assert_eq!(peer.outcome(&stopped.command).await.state, CommandState::Applied);
 }
 
 #[tokio::test(start_paused = true)]

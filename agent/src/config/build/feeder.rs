@@ -55,6 +55,7 @@ pub(super) fn robot(
         config_owner: t.config_owner.unwrap_or(ConfigOwner::Plc),
         feed_name: t.feed_name.unwrap_or_default(),
         dwell,
+        source_time: t.source_time,
         hold_restarts_interval: t.hold_restarts_interval,
         faults,
         tags,

@@ -18,7 +18,9 @@ use super::live::Live;
 use super::supervisor::Supervisor;
 use super::{block, scalar, subscription, value, words};
 use crate::config::tags::Address;
-use crate::config::{Access, ConfigOwner, Feeder, OpcUa, Plc, Robot, Tag, TagName, Tags};
+use crate::config::{
+    Access, ConfigOwner, Feeder, OpcUa, Plc, Robot, SourceTime, Tag, TagName, Tags,
+};
 use crate::driver::{
     ConfigReading, Driver, DriverError, FeederDescription, Link, News, Profile, RobotSnapshot,
     RobotTraits, SlotBlock, SlotOp, SlotResult, describe,
@@ -116,8 +118,11 @@ impl Driver for OpcUaDriver {
         RobotTraits {
             sequenced: of.is_some_and(is_block),
             dwell: of.map_or(Duration::from_secs(1), |r| r.dwell),
-            life_provable: of
-                .is_some_and(|r| life(r).is_some() || r.tags.contains_key(&TagName::PlcTime)),
+            life_provable: of.is_some_and(|r| {
+                life(r).is_some()
+                    || r.tags.contains_key(&TagName::PlcTime)
+                    || r.source_time == SourceTime::Plc
+            }),
             read_only: self.plc.access == Access::ReadOnly,
             basis: Basis::Counted,
         }
@@ -133,7 +138,7 @@ impl Driver for OpcUaDriver {
     }
 
     async fn read_config(&self, feeder: &FeederId) -> Result<ConfigReading, DriverError> {
-        let ((_, f), live) = (self.feeder(feeder)?, self.live()?);
+        let ((robot, f), live) = (self.feeder(feeder)?, self.live()?);
         match f.profile {
             Profile::Block => {
                 let tag = needed(&f.tags, TagName::ConfigStatus)?;
@@ -141,7 +146,7 @@ impl Driver for OpcUaDriver {
                 let missing = || DriverError::BadData("no value".into());
                 words::config(&value::words(tag, values.first().ok_or_else(missing)?)?)
             }
-            Profile::Scalar => scalar::config(f, &scalar::config_plan(f).read(&live).await?),
+            Profile::Scalar => scalar::config(robot, f, &scalar::config_plan(f).read(&live).await?),
         }
     }
 

@@ -9,11 +9,11 @@ use prost_types::Duration;
 use super::read::{Plan, Values};
 use super::value;
 use crate::config::tags::TagType;
-use crate::config::{Feeder, Robot, Tag, TagName, Tags};
+use crate::config::{Feeder, Robot, SourceTime, Tag, TagName, Tags};
 use crate::driver::describe::SCALAR_FIELDS;
 use crate::driver::{
     ConfigReading, DriverError, FeederSnapshot, HopperLevel, PlcFault, RobotSnapshot, Slot, SlotOp,
-    SlotState, slot_reason,
+    SlotState, Stamps, slot_reason,
 };
 
 /// What a snapshot reads of the robot.
@@ -139,7 +139,11 @@ pub(super) fn config_plan(feeder: &Feeder) -> Plan<'_> {
 }
 
 /// The config that the tags show; what is not mapped is absent.
-pub(super) fn config(feeder: &Feeder, values: &Values<'_>) -> Result<ConfigReading, DriverError> {
+pub(super) fn config(
+    robot: &Robot,
+    feeder: &Feeder,
+    values: &Values<'_>,
+) -> Result<ConfigReading, DriverError> {
     let tags = &feeder.tags;
     let number = |name| {
         let value = values.scaled(tags, name)?;
@@ -172,7 +176,20 @@ pub(super) fn config(feeder: &Feeder, values: &Values<'_>) -> Result<ConfigReadi
         daily_cap_mg: number(TagName::DailyCap)?,
         interlocks: (locks != pb::Interlocks::default()).then_some(locks),
     };
-    Ok(ConfigReading { config: ObservedConfig::from(raw), revision: None, plc_epoch: None })
+    let stamps = match robot.source_time {
+        SourceTime::Plc => stamps(tags, values),
+        SourceTime::Server => Stamps::new(),
+    };
+    Ok(ConfigReading { config: ObservedConfig::from(raw), revision: None, plc_epoch: None, stamps })
+}
+
+/// The source timestamps, in ticks of 100 ns; what bears none was not taken by the PLC yet.
+fn stamps(tags: &Tags, values: &Values<'_>) -> Stamps {
+    let stamp = |(field, name)| {
+        let (_, value) = values.of(tags, name)?;
+        Some((field, value.source_timestamp.as_ref()?.ticks()))
+    };
+    SCALAR_FIELDS.into_iter().filter_map(stamp).collect()
 }
 
 /// The tags to write for these fields, each by itself and in this order.

@@ -6,7 +6,7 @@ use pasamanos_proto::pb;
 use prost_types::Duration;
 
 use crate::driver::{
-    ConfigReading, DriverError, Slot, SlotBlock, SlotOp, SlotResult, SlotState, slot_reason,
+    ConfigReading, DriverError, Slot, SlotBlock, SlotOp, SlotResult, SlotState, Stamps, slot_reason,
 };
 
 pub(super) const COMMAND_WORDS: usize = 8;
@@ -194,7 +194,7 @@ pub(super) fn config(words: &[u32]) -> Result<ConfigReading, DriverError> {
         interlocks: (locks != pb::Interlocks::default()).then_some(locks),
     };
     let config = ObservedConfig::from(raw);
-    Ok(ConfigReading { config, revision: Some(w[2]), plc_epoch: Some(w[0]) })
+    Ok(ConfigReading { config, revision: Some(w[2]), plc_epoch: Some(w[0]), stamps: Stamps::new() })
 }
 
 /// The words of `Cfg`: this config in place of the one with this epoch and revision.

@@ -83,6 +83,7 @@ impl Machine {
             config: memory.config.observed(),
             revision: Some(memory.revision),
             plc_epoch: Some(self.memory.epoch),
+            stamps: Vec::new(),
         })
     }
 

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use pasamanos_faults::planted;
-use pasamanos_proto::model::{FeederConfig, ObservedConfig};
+use pasamanos_proto::model::{FeederConfig, FieldSet, ObservedConfig};
 use tokio::time::sleep;
 
 use super::super::job::Job;
+use crate::driver::ConfigReading;
 
 /// A value that does not show within this does not show.
 const SHOW_MS: i64 = 5_000;
@@ -30,13 +31,16 @@ pub(super) enum Shown {
     Unreadable,
 }
 
-/// Reads the whole config back. `late`: the write was not answered, and may show any time.
+/// Reads the whole config back. `before` was read just before these fields were written. `late`: the
+/// write was not answered, and may show any time.
 pub(super) async fn whole(
     job: &Job,
-    old: &ObservedConfig,
+    before: &ConfigReading,
     new: &FeederConfig,
+    fields: &FieldSet,
     late: bool,
 ) -> Shown {
+    let old = &before.config;
     let new = ObservedConfig::Valid(new.clone());
     let dwell = job.cell.traits.dwell;
     // Without a wire an answered write shows at once.
@@ -65,22 +69,24 @@ pub(super) async fn whole(
     if dwell.is_zero() || planted!("agent-no-second-look") {
         return Shown::New(new);
     }
-    again(job, old, new, dwell).await
+    again(job, before, new, fields).await
 }
 
-/// The second read-back, after the dwell; it counts only from a PLC that lives.
-async fn again(job: &Job, old: &ObservedConfig, new: ObservedConfig, dwell: Duration) -> Shown {
+/// The second read-back, after the dwell; it counts only from a PLC that lives: its alive tag moved, or
+/// it stamped what was written later than what was there before.
+async fn again(job: &Job, old: &ConfigReading, new: ObservedConfig, fields: &FieldSet) -> Shown {
     let mut before = alive(job).await;
-    sleep(dwell).await;
+    sleep(job.cell.traits.dwell).await;
     let until = job.now_ms() + LIFE_MS;
     loop {
         let after = alive(job).await;
-        let read = job.cell.read_config(job.feeder()).await.ok().map(|r| r.config);
+        let read = job.cell.read_config(job.feeder()).await.ok();
         let moved = before.is_some() && after.is_some() && after != before;
-        let lives = moved || !job.cell.traits.life_provable;
+        let stamped = read.as_ref().is_some_and(|r| r.is_newer(&old.stamps, fields));
+        let lives = moved || stamped || !job.cell.traits.life_provable;
         before = before.or(after);
-        match read {
-            Some(config) if config == *old => return Shown::Reverted(config),
+        match read.map(|r| r.config) {
+            Some(config) if config == old.config => return Shown::Reverted(config),
             Some(config) if config != new => return Shown::Other(config),
             Some(config) if lives => return Shown::New(config),
             _ if job.now_ms() >= until => return Shown::NewUnproven(new),
