@@ -28,29 +28,10 @@ pub(crate) struct Recall {
 impl State {
     /// How many slots the PLC took that nobody here gave, or took in.
     pub(crate) fn behind(&self, slot: &Slot) -> u32 {
-        let of_epoch = |known: Option<(u32, u32)>| {
-            let (_, sequence) = known.filter(|(epoch, _)| *epoch == slot.epoch)?;
-            Some(slot.last_sequence.wrapping_sub(sequence))
-        };
-        let ahead =
-            [of_epoch(self.slot), of_epoch(self.recall.through)].into_iter().flatten().min();
-        match ahead {
-            // A sequence below ours is a PLC that lost its memory.
-            Some(ahead) => {
-                if ahead > u32::MAX / 2 {
-                    0
-                } else {
-                    ahead
-                }
-            }
-            // Another epoch is lost memory too; a journal that never gave a slot knows of none.
-            None => {
-                if self.slot.is_none() {
-                    slot.last_sequence
-                } else {
-                    0
-                }
-            }
+        match [self.slot, self.recall.through].into_iter().flatten().map(|k| beyond(slot, k)).min()
+        {
+            Some(taken) => taken,
+            None => slot.last_sequence,
         }
     }
 
@@ -114,5 +95,35 @@ impl State {
     /// The dose that was taken in under this token.
     pub(crate) fn recalled(&self, token: u32) -> Option<(u32, SlotResult)> {
         self.recall.doses.get(&token).copied()
+    }
+}
+
+/// How many slots it took after the one that is known. A sequence that it has not taken yet, or has
+/// forgotten, is none; another epoch is lost memory, and tells nothing either.
+fn beyond(slot: &Slot, (epoch, sequence): (u32, u32)) -> u32 {
+    let taken = slot.last_sequence.wrapping_sub(sequence);
+    if epoch == slot.epoch && taken <= u32::MAX / 2 { taken } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_that_waits_to_be_taken_is_not_one_that_is_unknown() {
+        let at = |last_sequence| Slot {
+            epoch: 7,
+            last_sequence,
+            last_op: SlotOp::Dose,
+            last_token: 1,
+            state: SlotState::Done,
+            reason: 0,
+            dispensed_mg: Some(0),
+        };
+        assert_eq!(beyond(&at(11), (7, 12)), 0);
+        assert_eq!(beyond(&at(12), (7, 12)), 0);
+        assert_eq!(beyond(&at(15), (7, 12)), 3);
+        assert_eq!(beyond(&at(1), (7, u32::MAX)), 2);
+        assert_eq!(beyond(&at(9), (6, 2)), 0);
     }
 }

@@ -183,6 +183,26 @@ async fn p3_doses_that_nobody_remembers_stop_doses_until_someone_has_looked() {
     assert_eq!(rig.plc.plc().ran.len(), 10);
 }
 
+/// What was taken in once does not make what waits to be taken look unknown, however much came since.
+#[tokio::test(start_paused = true)]
+async fn p3_a_dose_that_waits_in_its_slot_is_no_gap() {
+    let mut rig = Rig::new().await;
+    let old = backup(&mut rig).await;
+    let mut peer = rig.open().await;
+    feed(&mut rig, &mut peer).await;
+    drop(peer);
+    put_back(&mut rig, &old).await;
+    let mut peer = rig.open().await;
+    for _ in 0..9 {
+        feed(&mut rig, &mut peer).await;
+    }
+    // It is read many times before it is taken.
+    rig.plc.plc().fates = [Fate::Slow(Duration::from_secs(4)), Fate::Answered].into();
+    feed(&mut rig, &mut peer).await;
+    feed(&mut rig, &mut peer).await;
+    assert_eq!(rig.plc.plc().ran.len(), 12);
+}
+
 /// Plain tags show a number and no name: what went by it unknown to the journal is known to nobody.
 #[tokio::test(start_paused = true)]
 async fn p3_plain_tags_that_went_on_unknown_stop_doses_until_someone_has_looked() {

@@ -47,6 +47,8 @@ const SUITES: &[&str] = &[
     "kills",
     "link_cuts",
     "opcua",
+    "restores",
+    "clocks",
 ];
 
 /// A suite that hangs has noticed too: nothing else makes it hang.
