@@ -113,6 +113,35 @@ async fn p2_a_dose_that_is_settled_locks_nothing_from_that_instant() {
     assert_eq!(stack.doses_started().unwrap(), 8);
 }
 
+/// Whoever is told that a feeder is free again may use it: what was reported before holds nothing.
+#[tokio::test]
+async fn p2_a_feeder_that_is_free_again_is_free_from_that_instant() {
+    let stack = Stack::builder().start().await.unwrap();
+    let feeder = stack.first_feeder().await.unwrap();
+    let mode = async |mode: pb::FeederMode| {
+        let mut request = stack.client.portion_request(&feeder, 0).await.unwrap();
+        request.config = Some(pb::FeederConfig { mode: mode.into(), ..Default::default() });
+        request.update_mask = Some(prost_types::FieldMask { paths: vec!["mode".into()] });
+        let answer = stack.client.feeders.clone().update_feeder_config(request).await.unwrap();
+        answer.into_inner().command.unwrap()
+    };
+    for n in 1..=6 {
+        let (bound, freed) = if n % 2 == 0 {
+            (mode(pb::FeederMode::Off).await, mode(pb::FeederMode::Manual).await)
+        } else {
+            let held = stack.client.hold(&feeder).await.unwrap();
+            (held, stack.client.resume(&feeder).await.unwrap())
+        };
+        for command in [bound, freed] {
+            assert_eq!(command.state(), CommandState::Applied, "{n}: {command:?}");
+        }
+        let dose = stack.client.feed_now(&feeder, 150).await.unwrap_or_else(|e| {
+            panic!("dose {n} is refused: {e:?}");
+        });
+        assert_eq!(dose.state(), CommandState::Applied, "{n}: {dose:?}");
+    }
+}
+
 /// RULES 1.3: the database takes the write at about the instant at which its caller gives up. What
 /// was refused is nowhere, and what may be somewhere is never called refused.
 #[tokio::test]

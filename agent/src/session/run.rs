@@ -15,7 +15,7 @@ use tokio_stream::StreamExt as _;
 
 use super::records::Shipping;
 use super::{End, Shared, Terms, stamp};
-use crate::status::{Reported, reports};
+use crate::status::{Reported, Reports, reports};
 use crate::transport::Inbound;
 
 /// Changes are gathered for this long before they are told.
@@ -36,6 +36,8 @@ pub(super) struct Running<'a> {
     reported: Reported,
     status_due: Option<Instant>,
     shipping: Shipping,
+    /// An outcome that follows the status that it changed.
+    ending: Option<CommandReport>,
     /// Outcomes that were sent and not acknowledged.
     awaited: BTreeMap<CommandName, (CommandReport, Instant)>,
     /// The feeders of commands that came in this session and were not acknowledged.
@@ -70,6 +72,7 @@ impl<'a> Running<'a> {
             reported,
             status_due: Some(Instant::now()),
             shipping: Shipping::new(welcome.records_through),
+            ending: None,
             awaited: BTreeMap::new(),
             received: BTreeMap::new(),
             unreadable,
@@ -158,7 +161,7 @@ impl<'a> Running<'a> {
     }
 
     fn quiet(&self) -> bool {
-        self.shared.context.outbox.is_empty() && self.awaited.is_empty()
+        self.ending.is_none() && self.shared.context.outbox.is_empty() && self.awaited.is_empty()
     }
 
     /// Whether a session that is moved has told all, or has had its time to.
@@ -168,6 +171,7 @@ impl<'a> Running<'a> {
 
     fn has_something(&self, high: i64, now: Instant) -> bool {
         self.beat_due
+            || self.ending.is_some()
             || !self.shared.context.outbox.is_empty()
             || self.shipping.due(high)
             || self.status_due.is_some_and(|at| now >= at)
@@ -185,8 +189,14 @@ impl<'a> Running<'a> {
             self.beats += 1;
             return Ok(Some(Frame::Heartbeat(self.heartbeat())));
         }
-        if let Some(report) = context.outbox.pop() {
+        let told_of = self.ending.take();
+        let before_it = told_of.is_none();
+        if let Some(report) = told_of.or_else(|| context.outbox.pop()) {
             if report.state.is_terminal() {
+                if before_it && let Some(status) = self.status_before_outcome().await {
+                    self.ending = Some(report);
+                    return Ok(Some(Frame::Status(status)));
+                }
                 if let Some(config) = &report.config
                     && let Some(feeder) = self.feeder_of(&report.command).await
                 {
@@ -203,6 +213,16 @@ impl<'a> Running<'a> {
         self.status_due = None;
         let now = reports(&self.shared.farm).await;
         Ok(self.reported.diff(now, context.clock.monotonic_ms()).map(Frame::Status))
+    }
+
+    /// What an end changed, told before it: whoever learns that a feeder is free again may use it. Without
+    /// configs, which outcomes tell.
+    async fn status_before_outcome(&mut self) -> Option<pb::StatusReport> {
+        if !self.reported.began() {
+            return None;
+        }
+        let now = Reports { configs: BTreeMap::new(), ..reports(&self.shared.farm).await };
+        self.reported.diff(now, self.shared.context.clock.monotonic_ms())
     }
 
     /// The feeder of a command, which an outcome does not name.

@@ -33,6 +33,11 @@ impl Reported {
         self.configs.insert(feeder.clone(), config.clone());
     }
 
+    /// Whether the first report, which is full, was told.
+    pub(crate) fn began(&self) -> bool {
+        self.full
+    }
+
     /// What must be told now; the first time everything. `None` if nothing must.
     pub(crate) fn diff(&mut self, now: Reports, now_ms: i64) -> Option<pb::StatusReport> {
         let full = !std::mem::replace(&mut self.full, true);
