@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use pasamanos_proto::pb::{self, CommandState, ConfigAuthor, FeederState, watch_farm_response};
-use pasamanos_tests::client::{expect, reason};
+use pasamanos_tests::client::{FARM, expect, reason, request_id};
 use pasamanos_tests::plc::example;
 use pasamanos_tests::{Plc, Stack, wait_for};
 use rustix::process::Signal;
@@ -182,6 +182,62 @@ async fn p6_a_change_that_the_farm_undoes_is_told_with_both_versions() {
         assert_eq!(command.state(), CommandState::Applied, "{command:?}");
         assert_eq!(stack.client.feeder(feeder).await.unwrap().config_reversion, None);
     }
+}
+
+/// RULES 6.4: where the tag map says that a hold restarts the interval, the preview says where the next meal
+/// moves, before anything is done.
+#[tokio::test]
+async fn p10_the_preview_says_where_a_hold_moves_the_next_meal() {
+    let plc = Plc::start(&[]).await.unwrap();
+    let dwell = "dwell = \"300ms\"";
+    let farm = example(&plc, "").unwrap();
+    let farm = farm.replacen(dwell, &format!("hold_restarts_interval = true\n{dwell}"), 1);
+    let stack = Stack::builder().farm(farm).start().await.unwrap();
+    let client = &stack.client;
+    let restarts = i32::from(pb::PreviewWarning::IntervalRestarts);
+    let in_s = async |preview: &pb::Preview| {
+        let now = client.farm().await.unwrap().server_time.unwrap().seconds;
+        preview.next_dose_time.map(|t| t.seconds - now)
+    };
+    for (feeder, held) in [("pond-1", true), ("feeder-r1", false)] {
+        let mut request = client.portion_request(feeder, 1_600).await.unwrap();
+        request.validate_only = true;
+        let ask = |r: &pb::UpdateFeederConfigRequest| {
+            let (mut feeders, r) = (client.feeders.clone(), r.clone());
+            async move { feeders.update_feeder_config(r).await.unwrap().into_inner().preview.unwrap() }
+        };
+        let one = ask(&request).await;
+        assert!(!one.warnings.contains(&restarts), "one tag needs no hold: {one:?}");
+        let config = request.config.as_mut().unwrap();
+        config.interval = Some(prost_types::Duration { seconds: 7_200, nanos: 0 });
+        request.update_mask.as_mut().unwrap().paths.push("interval".into());
+        let two = ask(&request).await;
+        assert_eq!(two.warnings.contains(&restarts), held, "{feeder}: {two:?}");
+        if held {
+            let next = in_s(&two).await.unwrap();
+            assert!((7_100..=7_200).contains(&next), "{next}: {two:?}");
+        }
+    }
+    let interval = client.feeder("pond-1").await.unwrap().config.unwrap().interval.unwrap().seconds;
+    client.hold("pond-1").await.unwrap();
+    let name = format!("{FARM}/feeders/pond-1");
+    client
+        .wait_feeder("pond-1", "held", WITHIN, |f| {
+            f.status.as_ref().is_some_and(|s| !s.holds.is_empty())
+        })
+        .await
+        .unwrap();
+    let request = pb::ResumeFeederRequest {
+        name,
+        request_id: request_id(),
+        validate_only: true,
+        ..Default::default()
+    };
+    let resume = client.feeders.clone().resume_feeder(request).await.unwrap();
+    let preview = resume.into_inner().preview.unwrap();
+    assert_eq!(preview.warnings, [restarts], "{preview:?}");
+    let next = in_s(&preview).await.unwrap();
+    assert!((interval - 100..=interval).contains(&next), "{next}: {preview:?}");
 }
 
 /// What a PLC comes up with after it lost its memory is what ran before "applied": the history says that

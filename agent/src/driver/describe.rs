@@ -32,7 +32,6 @@ fn describe(plc: &Plc, robot: &Robot, f: &Feeder) -> FeederDescription {
         profile: f.profile,
         envelope_mg: f.envelope_mg,
         calibration: String::new(),
-        hold_restarts_interval: robot.hold_restarts_interval,
     }
 }
 
@@ -58,7 +57,7 @@ fn capabilities(plc: &Plc, robot: &Robot, f: &Feeder) -> Capabilities {
         };
         FieldCapability { access, enforced_by: Enforcer::Plc }
     };
-    match f.profile {
+    let mut all = match f.profile {
         Profile::Block => {
             // The checked config block of the PLC program has no place for a saturation.
             let has = |c: &ConfigField| {
@@ -85,5 +84,9 @@ fn capabilities(plc: &Plc, robot: &Robot, f: &Feeder) -> Capabilities {
                 .filter_map(|(c, name)| Some((c, field(f.tags.get(&name)?.writable))));
             Capabilities::new(feed_now, hold, mapped)
         }
-    }
+    };
+    all.hold_restarts_interval = robot.hold_restarts_interval;
+    // Tags are written one by one, a block whole.
+    all.several_fields_hold = f.profile == Profile::Scalar;
+    all
 }

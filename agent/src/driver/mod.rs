@@ -131,9 +131,6 @@ pub struct FeederDescription {
     pub envelope_mg: Option<i64>,
     /// The calibration in force; empty if the unit needs none.
     pub calibration: String,
-    /// Whether this PLC restarts its interval when a hold ends, as the tag map says: the preview of
-    /// a config change that needs a hold then says where the next meal moves.
-    pub hold_restarts_interval: bool,
 }
 
 /// How a config reaches the PLC.

@@ -22,7 +22,6 @@ fn feeder() -> FeederDescription {
         profile: Profile::Block,
         envelope_mg: None,
         calibration: String::new(),
-        hold_restarts_interval: false,
     }
 }
 

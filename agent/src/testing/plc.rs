@@ -426,7 +426,6 @@ impl ScriptedPlc {
             profile: Profile::Block,
             envelope_mg: Some(1_000_000),
             calibration: String::new(),
-            hold_restarts_interval: false,
         });
         let of = |c: &FeederConfig| PlcFeeder {
             config: ObservedConfig::Valid(c.clone()),

@@ -127,18 +127,28 @@ pub struct Capabilities {
     pub feed_now: FeedNowCapability,
     /// Whether it can be held.
     pub hold: bool,
+    /// Whether the PLC starts its interval anew when a hold ends.
+    pub hold_restarts_interval: bool,
+    /// Whether a config change of more than one field holds the feeder while it is written.
+    pub several_fields_hold: bool,
     fields: BTreeMap<ConfigField, FieldCapability>,
 }
 
 impl Capabilities {
-    /// Of these fields.
+    /// Of these fields; no hold restarts an interval, and no change of fields holds.
     #[must_use]
     pub fn new(
         feed_now: FeedNowCapability,
         hold: bool,
         fields: impl IntoIterator<Item = (ConfigField, FieldCapability)>,
     ) -> Self {
-        Self { feed_now, hold, fields: fields.into_iter().collect() }
+        Self {
+            feed_now,
+            hold,
+            hold_restarts_interval: false,
+            several_fields_hold: false,
+            fields: fields.into_iter().collect(),
+        }
     }
 
     /// What is true of one field.
@@ -174,7 +184,11 @@ impl TryFrom<pb::Capabilities> for Capabilities {
             };
             Some((ConfigField::from_path(&f.path)?, FieldCapability { access, enforced_by }))
         });
-        Ok(Self::new(feed_now, m.hold, known.collect::<Vec<_>>()))
+        Ok(Self {
+            hold_restarts_interval: m.hold_restarts_interval,
+            several_fields_hold: m.several_fields_hold,
+            ..Self::new(feed_now, m.hold, known.collect::<Vec<_>>())
+        })
     }
 }
 
@@ -203,7 +217,13 @@ impl From<&Capabilities> for pb::Capabilities {
                 enforced_by: enforced_by.into(),
             }
         });
-        Self { feed_now: feed_now.into(), hold: c.hold, fields: fields.collect() }
+        Self {
+            feed_now: feed_now.into(),
+            hold: c.hold,
+            fields: fields.collect(),
+            hold_restarts_interval: c.hold_restarts_interval,
+            several_fields_hold: c.several_fields_hold,
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use pasamanos_faults::{crash_point, planted};
 use pasamanos_proto::model::{
-    Action, ActionKind, BodyHash, CommandName, CommandState, FeederConfig, FeederName, Mutation,
-    Reason, UpdateConfig, Violations,
+    Action, ActionKind, BodyHash, CommandName, CommandState, FeederName, Mutation, Reason,
+    UpdateConfig, Violations,
 };
 use pasamanos_proto::pb;
 use tokio::time::{Instant, timeout_at};
@@ -97,7 +97,7 @@ impl Control {
         }
 
         let view = farm.feeder(&m.target.feeder).ok_or_else(|| Error::not_found(&m.target))?;
-        let (action, etag, after) = decide(&farm, &m.target, &view, m.action)?;
+        let (action, etag) = decide(&farm, &m.target, &view, m.action)?;
         let agent = pasamanos_proto::model::AgentName::new(
             m.target.farm.clone(),
             view.stored.agent.clone(),
@@ -107,7 +107,7 @@ impl Control {
             return Ok(farm.read(|s, now| Answer {
                 command: None,
                 feeder: Some(s.feeder(&view, now)),
-                preview: s.preview(&view, after.as_ref(), now),
+                preview: s.preview(&view, Some(&action), now),
             }));
         }
 
@@ -236,14 +236,13 @@ fn same_intention(known: &StoredCommand, target: &FeederName, ask: &Ask) -> Resu
     if same && known.feeder == target.feeder { Ok(()) } else { Err(reused(&known.name)) }
 }
 
-/// Checks a request against the feeder as it is; what it will run, the etag it needs, and the config
-/// after it.
+/// Checks a request against the feeder as it is; what it will run, and the etag it needs.
 fn decide(
     farm: &Farm,
     target: &FeederName,
     view: &FeederView,
     ask: Ask,
-) -> Result<(Action, Option<String>, Option<FeederConfig>), Error> {
+) -> Result<(Action, Option<String>), Error> {
     let feeder = &view.stored;
     match ask {
         Ask::Update(update) => {
@@ -258,8 +257,7 @@ fn decide(
             let base = feeder.version.as_ref().map(|v| v.config.clone().into()).unwrap_or_default();
             // Nothing to change is still asked of the PLC: APPLIED means that it was read.
             let fields = if fields.is_empty() { update.fields } else { fields };
-            let action = Action::UpdateConfig { base, new: new.clone(), fields };
-            Ok((action, Some(update.etag), Some(new)))
+            Ok((Action::UpdateConfig { base, new, fields }, Some(update.etag)))
         }
         Ask::Do(action) => {
             match &action {
@@ -279,7 +277,7 @@ fn decide(
                 Action::ResetFault { fault_code } => fault_matches(view, *fault_code)?,
                 _ => {}
             }
-            Ok((action, None, None))
+            Ok((action, None))
         }
     }
 }

@@ -161,22 +161,23 @@ impl State {
         status
     }
 
-    /// What a config, or feeding now, means for the feeder's day.
-    pub fn preview(
-        &self,
-        v: &FeederView,
-        after: Option<&pasamanos_proto::model::FeederConfig>,
-        now: Now,
-    ) -> pb::Preview {
+    /// What an action means for the feeder's day; with none, what the day is.
+    pub fn preview(&self, v: &FeederView, action: Option<&Action>, now: Now) -> pb::Preview {
         let before = v.stored.version.as_ref().and_then(|v| v.config.valid());
-        let Some(after) = after.or(before) else { return pb::Preview::default() };
+        let after = match action {
+            Some(Action::UpdateConfig { new, .. }) => Some(new),
+            _ => before,
+        };
+        let Some(after) = after else { return pb::Preview::default() };
         let status = v.status.as_ref();
+        let (held, restarts) = feed::holds_after(&v.stored, status, action);
         let today = Today {
             dispensed_mg: status.and_then(|s| s.dispensed_today_mg),
             next_dose_ms: status
                 .and_then(|s| s.next_dose_time.as_ref())
                 .map(|t| t.seconds.saturating_mul(1_000)),
-            held: status.is_some_and(|s| !s.holds.is_empty()),
+            held,
+            restarts,
         };
         let zone = TimeZone::get(&self.info.time_zone).unwrap_or(TimeZone::UTC);
         feed::preview(before, after, today, &zone, now.wall_ms)

@@ -2,9 +2,9 @@
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
-use pasamanos_proto::model::{FeedNowCapability, FeederConfig, Mode, Reason};
+use pasamanos_proto::model::{Action, FeedNowCapability, FeederConfig, FieldSet, Mode, Reason};
 use pasamanos_proto::pb;
-use pasamanos_proto::pb::{FeederState, PreviewWarning};
+use pasamanos_proto::pb::{FeederState, HoldSource, PreviewWarning};
 
 use super::Error;
 use super::ports::StoredFeeder;
@@ -16,8 +16,41 @@ pub struct Today {
     pub dispensed_mg: Option<i64>,
     /// When the schedule feeds next, ms since the Unix epoch.
     pub next_dose_ms: Option<i64>,
-    /// Whether anything holds it.
+    /// Whether anything holds it after what is previewed.
     pub held: bool,
+    /// Whether the PLC starts its interval anew with what is previewed.
+    pub restarts: bool,
+}
+
+/// What an action leaves of a feeder's holds: whether any is left, and whether the PLC starts its interval
+/// anew because the last one ends (RULES 6.4). `None`: nothing is done.
+#[must_use]
+pub fn holds_after(
+    feeder: &StoredFeeder,
+    status: Option<&pb::FeederStatus>,
+    action: Option<&Action>,
+) -> (bool, bool) {
+    let before: Vec<_> = status.iter().flat_map(|s| &s.holds).map(pb::Hold::source).collect();
+    let lifts = |source: &HoldSource| match action {
+        Some(Action::Resume) => *source == HoldSource::Operator,
+        // A config that a person confirms.
+        Some(Action::UpdateConfig { .. }) => {
+            matches!(source, HoldSource::ConfigMixed | HoldSource::PlcMemoryLost)
+        }
+        _ => false,
+    };
+    let held = !before.iter().all(lifts);
+    // Several plain tags are written under a hold of the agent's own.
+    let for_it = match (action, &feeder.version) {
+        (Some(Action::UpdateConfig { new, .. }), Some(version)) => {
+            let now = version.config.valid();
+            let changed = now.map_or_else(FieldSet::all, |now| now.diff(new));
+            feeder.capabilities.several_fields_hold && changed.len() > 1
+        }
+        _ => false,
+    };
+    let ends = !held && (for_it || !before.is_empty());
+    (held, ends && feeder.capabilities.hold_restarts_interval)
 }
 
 /// The rest of the day under a config. `now_ms` is the wall clock, `zone` the farm's.
@@ -30,7 +63,12 @@ pub fn preview(
     now_ms: i64,
 ) -> pb::Preview {
     let mut out = pb::Preview::default();
-    let meals = meals_left(after, today.next_dose_ms, zone, now_ms);
+    let restart = after.interval_s.filter(|_| today.restarts && after.mode == Mode::Automatic);
+    let next_ms = match restart {
+        Some(interval_s) => Some(now_ms + i64::from(interval_s) * 1_000),
+        None => today.next_dose_ms,
+    };
+    let meals = meals_left(after, next_ms, zone, now_ms);
     let portion = after.portion_mg.map(i64::from);
     let planned = meals.zip(portion).map(|(m, p)| i64::from(m) * p);
     let cap_left =
@@ -46,7 +84,11 @@ pub fn preview(
             out.warnings.push(PreviewWarning::CapWillSkipMeals.into());
         }
     }
-    if meals.is_some_and(|m| m > 0) {
+    if restart.is_some() {
+        let next = next_ms.and_then(|ms| within_windows(after, ms, zone));
+        out.next_dose_time = next.map(pasamanos_proto::model::timestamp_from_ms);
+        out.warnings.push(PreviewWarning::IntervalRestarts.into());
+    } else if meals.is_some_and(|m| m > 0) {
         let next = today.next_dose_ms.filter(|ms| *ms >= now_ms);
         out.next_dose_time = next.map(pasamanos_proto::model::timestamp_from_ms);
     }
@@ -61,6 +103,20 @@ pub fn preview(
         out.warnings.push(PreviewWarning::FeederHeld.into());
     }
     out
+}
+
+/// The first meal from `first_ms` on, an interval apart, that its windows let through; within two days.
+fn within_windows(config: &FeederConfig, first_ms: i64, zone: &TimeZone) -> Option<i64> {
+    const DAYS_MS: i64 = 2 * 86_400_000;
+    let step = i64::from(config.interval_s?).max(10) * 1_000;
+    let steps = (0..=DAYS_MS / step).map(|n| first_ms + n * step);
+    steps.into_iter().find(|at| minute_of(*at, zone).is_some_and(|m| config.feeds_at(m)))
+}
+
+/// The minute of the farm's day.
+fn minute_of(at_ms: i64, zone: &TimeZone) -> Option<u16> {
+    let t = Timestamp::from_millisecond(at_ms).ok()?.to_zoned_datetime(zone.clone());
+    Some(u16::from(t.hour().unsigned_abs()) * 60 + u16::from(t.minute().unsigned_abs()))
 }
 
 /// Scheduled meals before the farm's midnight; `None` where the schedule is not known.
@@ -84,9 +140,7 @@ fn meals_left(
     let mut meals = 0;
     let mut at = first;
     while at < midnight.timestamp().as_millisecond() && meals < 8_640 {
-        let t = Timestamp::from_millisecond(at).ok()?.to_zoned_datetime(zone.clone());
-        let minute = u16::from(t.hour().unsigned_abs()) * 60 + u16::from(t.minute().unsigned_abs());
-        meals += i32::from(config.feeds_at(minute));
+        meals += i32::from(config.feeds_at(minute_of(at, zone)?));
         at += interval.max(1) * 1_000;
     }
     Some(meals)
@@ -164,6 +218,8 @@ fn blocked_text(reason: Reason) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::ports::StoredVersion;
+    use pasamanos_proto::model::{Capabilities, Limits, ObservedConfig};
 
     fn config(portion: i32, interval: u32) -> FeederConfig {
         FeederConfig {
@@ -211,5 +267,92 @@ mod tests {
         c.windows =
             vec![pasamanos_proto::model::FeedWindow { start_minute: 360, end_minute: 1_200 }];
         assert_eq!(preview(None, &c, Today::default(), &zone, now).meals_left_today, Some(0));
+    }
+
+    fn feeder(caps: Capabilities, now: FeederConfig) -> StoredFeeder {
+        StoredFeeder {
+            id: "feeder-1".parse().expect("feeder"),
+            agent: "agent-1".parse().expect("agent"),
+            robot: "robot-1".parse().expect("robot"),
+            tank: "tank-1".parse().expect("tank"),
+            display_name: "Norte 1".into(),
+            limits: Limits::default(),
+            capabilities: caps,
+            version: Some(StoredVersion {
+                number: 1,
+                etag: "v1".into(),
+                author: pb::ConfigAuthor::Farm,
+                command: None,
+                config: ObservedConfig::Valid(now),
+                created_ms: 0,
+                reversion: None,
+            }),
+            pending: None,
+        }
+    }
+
+    fn held_by(sources: &[HoldSource]) -> pb::FeederStatus {
+        let hold = |s: &HoldSource| pb::Hold { source: (*s).into(), ..Default::default() };
+        pb::FeederStatus { holds: sources.iter().map(hold).collect(), ..Default::default() }
+    }
+
+    /// RULES 6.4: only where the last hold ends, on a PLC of which the tag map says so.
+    #[test]
+    fn an_interval_restarts_where_the_last_hold_ends() {
+        use HoldSource::{ConfigMixed, Farm, Operator, PlcMemoryLost};
+        let plc = |restarts, several| {
+            let mut caps = Capabilities::new(FeedNowCapability::None, true, []);
+            (caps.hold_restarts_interval, caps.several_fields_hold) = (restarts, several);
+            caps
+        };
+        let to = |new: FeederConfig| Action::UpdateConfig {
+            base: pb::FeederConfig::default(),
+            new,
+            fields: FieldSet::all(),
+        };
+        let (one, two) = (to(config(1_600, 1_800)), to(config(1_600, 900)));
+        for (action, holds, left, restarts) in [
+            (Some(&two), &[][..], false, true),
+            (Some(&one), &[], false, false),
+            (Some(&two), &[Operator], true, false),
+            (Some(&one), &[PlcMemoryLost, ConfigMixed], false, true),
+            (Some(&two), &[PlcMemoryLost, Farm], true, false),
+            (Some(&Action::Resume), &[Operator], false, true),
+            (Some(&Action::Resume), &[Operator, Farm], true, false),
+            (Some(&Action::Resume), &[], false, false),
+            (Some(&Action::FeedNow { portion_mg: 100 }), &[], false, false),
+            (Some(&Action::Hold), &[Operator], true, false),
+            (None, &[Operator], true, false),
+        ] {
+            let feeder = feeder(plc(true, true), config(1_500, 1_800));
+            let found = holds_after(&feeder, Some(&held_by(holds)), action);
+            assert_eq!(found, (left, restarts), "{action:?} {holds:?}");
+        }
+        for (restarts, several) in [(true, false), (false, true)] {
+            let feeder = feeder(plc(restarts, several), config(1_500, 1_800));
+            assert_eq!(holds_after(&feeder, None, Some(&two)), (false, false));
+        }
+    }
+
+    #[test]
+    fn the_next_meal_moves_to_an_interval_from_now_and_into_the_windows() {
+        let (zone, now) = evening();
+        let today = Today { next_dose_ms: Some(now + 60_000), restarts: true, ..Today::default() };
+        let at = |p: &pb::Preview| p.next_dose_time.map(|t| (t.seconds * 1_000 - now) / 60_000);
+        let mut c = config(1_500, 3_000);
+        let p = preview(None, &c, today, &zone, now);
+        // 22:50 and 23:40; without the restart 22:01, 22:51, 23:41.
+        assert_eq!((at(&p), p.meals_left_today), (Some(50), Some(2)));
+        assert_eq!(p.warnings, [i32::from(PreviewWarning::IntervalRestarts)]);
+        let p = preview(None, &c, Today { restarts: false, ..today }, &zone, now);
+        assert_eq!((at(&p), p.meals_left_today), (Some(1), Some(3)));
+        // From 06:00 on: the first that falls into it is the tenth, at 06:20.
+        c.windows =
+            vec![pasamanos_proto::model::FeedWindow { start_minute: 360, end_minute: 1_200 }];
+        let p = preview(None, &c, today, &zone, now);
+        assert_eq!((at(&p), p.meals_left_today), (Some(500), Some(0)));
+        c.mode = Mode::Manual;
+        let p = preview(None, &c, today, &zone, now);
+        assert_eq!((at(&p), p.warnings.len()), (None, 0), "nothing feeds by itself");
     }
 }

@@ -54,6 +54,7 @@ impl ScriptedAgent {
                 feed_now: pb::FeedNowCapability::Exact.into(),
                 hold: true,
                 fields: fields.collect(),
+                ..Default::default()
             }),
             config: Some(config(1_500)),
             config_memory_lost: false,

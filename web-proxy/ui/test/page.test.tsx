@@ -186,10 +186,14 @@ describe("the page", () => {
     expect(get("outcome").textContent).toContain("Settled by Noa: not fed");
   });
 
-  it("holds and resumes", async () => {
+  it("holds and resumes, and says before where that moves the next meal", async () => {
+    const capabilities = backend.farm.feeders.get(`${FARM}/feeders/a-01`)?.capabilities;
+    if (capabilities) capabilities.holdRestartsInterval = true;
     await open(`/${FARM}/feeders/a-01`);
+    expect(screen.queryByTestId("resume-moves")).toBeNull();
     fireEvent.click(get("hold"));
     await outcome("APPLIED");
+    expect((await find("resume-moves")).textContent?.replace(/\u00a0/g, " ")).toContain("the next meal comes 15 min later");
     fireEvent.click(await find("resume"));
     await waitFor(() => expect(get("outcome").dataset.kind).toBe("resume"));
     await outcome("APPLIED");

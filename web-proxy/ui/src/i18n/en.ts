@@ -165,6 +165,7 @@ export const en = {
     by: (who: string) => `by ${who}`,
     heldBy: (who: string) => `Held by ${who}`,
     releasedAtFarm: "Can only be released at the farm.",
+    resumeMoves: (interval: string) => `When resumed, this PLC starts its interval anew: the next meal comes ${interval} later.`,
     releasedByItself: "Released by itself when the cause is gone.",
   },
 
@@ -258,7 +259,7 @@ export const en = {
       CAP_WILL_SKIP_MEALS: "The cap will skip meals today.",
       DAILY_FEED_MORE_THAN_DOUBLES: "The day’s feed more than doubles.",
       ENFORCED_BY_AGENT: "This limit works only while the farm PC runs.",
-      INTERVAL_RESTARTS: "The PLC starts its interval anew with this change.",
+      INTERVAL_RESTARTS: "The PLC starts its interval anew with this change: the next meal moves to the time shown.",
       FEEDER_HELD: "The feeder is held: nothing is fed until it is resumed.",
     },
   },

@@ -165,6 +165,7 @@ export const spanish = (plural: Plural): Strings => ({
     by: (who) => `por ${who}`,
     heldBy: (who) => `Retenido por ${who}`,
     releasedAtFarm: "Solo se puede soltar en la granja.",
+    resumeMoves: (interval) => `Al reanudar, este PLC empieza de nuevo su intervalo: la próxima comida llega ${interval} después.`,
     releasedByItself: "Se suelta solo cuando la causa desaparece.",
   },
 
@@ -258,7 +259,7 @@ export const spanish = (plural: Plural): Strings => ({
       CAP_WILL_SKIP_MEALS: "El tope saltará tomas hoy.",
       DAILY_FEED_MORE_THAN_DOUBLES: "El pienso del día pasa del doble.",
       ENFORCED_BY_AGENT: "Este límite funciona solo mientras el PC de la granja anda.",
-      INTERVAL_RESTARTS: "El PLC empieza de nuevo su intervalo con este cambio.",
+      INTERVAL_RESTARTS: "El PLC empieza de nuevo su intervalo con este cambio: la próxima comida pasa a la hora indicada.",
       FEEDER_HELD: "El alimentador está retenido: no se da nada hasta reanudarlo.",
     },
   },

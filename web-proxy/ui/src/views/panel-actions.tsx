@@ -1,7 +1,8 @@
 // The two things that are pressed: feed now, and hold or resume.
 import { useSignal } from "@preact/signals";
 import { Button } from "../components/basics";
-import { HoldSource } from "../gen/pasamanos/v1/resources_pb";
+import { FeederMode, HoldSource } from "../gen/pasamanos/v1/resources_pb";
+import { formatInterval } from "../format/time";
 import { t } from "../i18n";
 import { closedText } from "../i18n/words";
 import { usePanel } from "../store/panel";
@@ -19,6 +20,10 @@ export function PanelActions() {
   const busy = session.orders.own(feeder).holdOpen;
   const held = feeder.status?.holds.some((h) => h.source === HoldSource.OPERATOR) ?? false;
   const farmHeld = feeder.status?.holds.some((h) => h.source === HoldSource.FARM) ?? false;
+  // A PLC that starts its interval anew when the last hold ends: said before it is pressed.
+  const last = held && feeder.status?.holds.every((h) => h.source === HoldSource.OPERATOR);
+  const feeds = feeder.config?.mode === FeederMode.AUTOMATIC && feeder.config.interval !== undefined;
+  const moves = last && feeds && feeder.capabilities?.holdRestartsInterval ? Number(feeder.config?.interval?.seconds) : undefined;
   // What closes everything, and a dose in doubt, is said above with what can be done about it.
   const doubt = robot?.unsettledCommand === shutFeed?.metadata.command && shutFeed?.reason === "DOSE_UNSETTLED";
   const said = shutFeed && (closesAll(shutFeed.reason) || doubt);
@@ -72,6 +77,7 @@ export function PanelActions() {
       <p class="fine">
         {shutHold?.reason === "NOT_OFFERED" ? t.value.panel.noHold : t.value.panel.notEmergency}
         {farmHeld && ` ${t.value.hold.releasedAtFarm}`}
+        {moves !== undefined && <span data-testid="resume-moves"> {t.value.hold.resumeMoves(formatInterval(moves))}</span>}
       </p>
       {feeding.value && (
         <FeedNowDialog
