@@ -1,6 +1,8 @@
 //! The local ceiling: what the server cannot widen. Readings that an interlock needs, the day's cap
 //! and the rolling 24 h envelope. Pure.
 
+use std::collections::BTreeMap;
+
 use pasamanos_proto::model::{ConfigField, Enforcer, FeederConfig, Interlocks, Reason};
 use pasamanos_proto::pb::{self, ReadingKind};
 
@@ -16,21 +18,21 @@ pub(crate) struct Forbidden {
     pub field: ConfigField,
     /// What is measured.
     pub kind: ReadingKind,
-    /// The reading; `None` if it is missing or bad.
+    /// The reading; `None` if it is missing or bad, or its probe stands still.
     pub value: Option<i64>,
     /// What it must not pass.
     pub limit: i64,
 }
 
-/// The interlocks that forbid feeding now. A reading that one needs and that is missing or bad
-/// forbids too.
+/// The interlocks that forbid feeding now. A reading that one needs and that is missing or bad, or
+/// whose probe stands still, forbids too.
 pub(crate) fn forbidden(
     feeder: &FeederDescription,
     locks: &Interlocks,
     snapshot: &RobotSnapshot,
 ) -> Vec<Forbidden> {
     let read = |kind: ReadingKind| {
-        let mut of_tank = snapshot.readings.iter().filter(|r| r.tank == feeder.tank && r.good);
+        let mut of_tank = snapshot.readings.iter().filter(|r| r.tank == feeder.tank && r.is_fit());
         of_tank.find(|r| r.kind == kind).map(|r| r.value)
     };
     let rules = [
@@ -65,6 +67,28 @@ pub(crate) fn forbidden(
     found
 }
 
+/// The readings that cannot be relied on, and why: those that an interlock needs and that are missing
+/// or bad, and all whose probe stands still.
+pub(crate) fn unfit(
+    feeder: &FeederDescription,
+    locks: Option<&Interlocks>,
+    snapshot: &RobotSnapshot,
+) -> BTreeMap<&'static str, &'static str> {
+    let mine = || snapshot.readings.iter().filter(|r| r.tank == feeder.tank);
+    let still = mine().filter(|r| r.good && r.still_ms.is_some()).map(|r| (r.kind, "still"));
+    let needed = locks.map(|l| forbidden(feeder, l, snapshot)).unwrap_or_default();
+    let needed = needed.iter().filter(|f| f.value.is_none()).map(|f| {
+        let bad = mine().any(|r| r.kind == f.kind);
+        (f.kind, if bad { "bad" } else { "missing" })
+    });
+    needed.chain(still).map(|(kind, why)| (kind_name(kind), why)).collect()
+}
+
+/// A kind of reading as metadata name it.
+pub(crate) fn kind_name(kind: ReadingKind) -> &'static str {
+    kind.as_str_name().trim_start_matches("READING_KIND_")
+}
+
 /// What the day's cap leaves, mg; `None` if there is none.
 pub(crate) fn cap_left_mg(book: &Book, config: &FeederConfig, date: &str) -> Option<i64> {
     Some((i64::from(config.daily_cap_mg?) - book.counted_mg(date)).max(0))
@@ -90,7 +114,7 @@ pub(crate) fn enforced(
         .map(|f| {
             let value = f.value.map_or_else(|| "missing".into(), |v| v.to_string());
             alarm(Reason::Interlock)
-                .with("kind", f.kind.as_str_name().trim_start_matches("READING_KIND_"))
+                .with("kind", kind_name(f.kind))
                 .with("value", value)
                 .with("limit", f.limit)
         });

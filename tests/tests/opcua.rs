@@ -376,6 +376,50 @@ async fn p2_a_plc_that_stops_is_told_truthfully_and_comes_back_by_itself() {
     assert_eq!(commanded(&plc), 0);
 }
 
+/// RULES 5.8: a probe that died goes on showing its last value, and everything about it is good.
+#[tokio::test]
+async fn p8_an_oxygen_probe_that_stands_still_inhibits_doses_until_it_moves() {
+    let plc = Plc::start(&[]).await.unwrap();
+    let edit = json!({"op": "edit_config", "feeder": "R01", "min_do_ug_per_l": 4_000});
+    plc.control(edit).await.unwrap();
+    let farm = example(&plc, "").unwrap();
+    let probed = farm.replace("frozen_after = \"1h\"", "frozen_after = \"5s\"");
+    assert_ne!(probed, farm);
+    let stack = Stack::builder().farm(probed).start().await.unwrap();
+    let oxygen = async |quality: pb::Quality| {
+        wait_for(&format!("{quality:?}"), WITHIN, || async {
+            let status = stack.client.farm().await?;
+            let tank = status.tanks.iter().find(|t| t.name.ends_with("/tank-r1"));
+            let kind = pb::ReadingKind::DissolvedOxygenUgPerL;
+            let reading = tank.and_then(|t| t.readings.iter().find(|r| r.kind() == kind));
+            match reading {
+                Some(r) if r.quality() == quality => Ok(()),
+                other => Err(Status::unavailable(format!("{other:?}"))),
+            }
+        })
+        .await
+        .unwrap_or_else(|e| panic!("{e}\n{}", stack.logs()));
+    };
+    oxygen(pb::Quality::Stale).await;
+    let refused = stack.client.feed_now("feeder-r1", 100).await;
+    let why = refused.map_or_else(|e| reason(&e), |command| command.reason);
+    assert_eq!(why, "INTERLOCK", "{}", stack.logs());
+    assert_eq!(commanded(&plc), 0);
+    let mut moves = 0;
+    wait_for("a dose once it moves", WITHIN, || {
+        moves += 1;
+        let value = 8.2 + f64::from(moves) / 1e6;
+        let moved = json!({"op": "set", "tag": "R01.Oxygen", "value": value});
+        let (plc, stack) = (&plc, &stack);
+        async move {
+            plc.control(moved).await.unwrap();
+            stack.client.feed_now("feeder-r1", 100).await
+        }
+    })
+    .await
+    .unwrap_or_else(|e| panic!("{e}\n{}", stack.logs()));
+}
+
 /// The fact that rules the drivers: a write that timed out is executed later.
 #[tokio::test]
 async fn p3_a_dose_in_a_frozen_plc_is_never_given_twice_nor_called_wrong() {

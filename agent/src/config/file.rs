@@ -131,6 +131,8 @@ pub(super) struct TagTable {
     pub equals: Option<Sp<i64>>,
     pub bit: Option<Sp<u8>>,
     pub deadband: Option<Sp<f64>>,
+    pub frozen_after: Option<Sp<String>>,
+    pub stale_after: Option<Sp<String>>,
     #[serde(default)]
     pub read_only: bool,
 }

@@ -1,6 +1,7 @@
 //! Tags: what a PLC shows and takes, where it is, and in which unit.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -185,6 +186,15 @@ impl TagName {
         }
     }
 
+    /// Whether it is measured in a tank.
+    #[must_use]
+    pub fn is_reading(self) -> bool {
+        matches!(
+            self,
+            Self::DissolvedOxygen | Self::OxygenSaturation | Self::WaterTemperature | Self::Ph
+        )
+    }
+
     /// The words that its enum map must give a raw value for, all or some; empty if it has none.
     #[must_use]
     pub fn words(self) -> &'static [&'static str] {
@@ -280,6 +290,10 @@ pub struct Tag {
     pub writable: bool,
     /// A change of less than this, in the kept unit, is not worth a report.
     pub deadband: Option<f64>,
+    /// Of a reading: one that has not moved at all for this long is of a probe that died.
+    pub frozen_after: Option<Duration>,
+    /// Of a reading: one whose source timestamp has not moved for this long is not refreshed any more.
+    pub stale_after: Option<Duration>,
 }
 
 impl Tag {
@@ -321,6 +335,8 @@ impl Tag {
             bit: None,
             writable: true,
             deadband: None,
+            frozen_after: None,
+            stale_after: None,
         }
     }
 }

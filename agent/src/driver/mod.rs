@@ -250,6 +250,17 @@ pub struct TankReading {
     pub value: i64,
     /// Whether the PLC calls it good and it is plausible.
     pub good: bool,
+    /// For how long it has stood still, ms, if that is longer than the tag map allows its probe: it
+    /// is that old.
+    pub still_ms: Option<i64>,
+}
+
+impl TankReading {
+    /// Whether an interlock may rely on it.
+    #[must_use]
+    pub fn is_fit(&self) -> bool {
+        self.good && self.still_ms.is_none()
+    }
 }
 
 /// A feeder's config as read.

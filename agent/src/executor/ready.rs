@@ -136,9 +136,9 @@ fn limits(s: &Scene<'_>, config: &FeederConfig, amount_mg: i64, found: &mut Vec<
     }
     for lock in guard::forbidden(feeder, &config.interlocks, s.snapshot) {
         let refusal = Refusal::of(Reason::Interlock, feeder)
-            .with("kind", lock.kind.as_str_name().trim_start_matches("READING_KIND_"))
+            .with("kind", guard::kind_name(lock.kind))
             .with("limit", lock.limit);
-        // A reading that is missing or bad has no value to show.
+        // A reading that cannot be relied on has no value to show.
         found.push(match lock.value {
             Some(value) => refusal.with("value", value),
             None => refusal,

@@ -31,6 +31,7 @@ fn with(readings: &[(&str, ReadingKind, i64, bool)]) -> RobotSnapshot {
         kind: *kind,
         value: *value,
         good: *good,
+        still_ms: None,
     });
     RobotSnapshot { readings: readings.collect(), ..RobotSnapshot::default() }
 }

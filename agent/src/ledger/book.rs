@@ -114,6 +114,8 @@ pub(crate) struct Book {
     pub loose: Vec<Loose>,
     /// Whether it was last read to feed by itself.
     pub automatic: bool,
+    /// Readings that cannot be relied on: since when, monotonic ms, and whether that is alarmed.
+    pub unfit: BTreeMap<&'static str, (i64, bool)>,
     /// What is alarmed already, so that each alarm is raised once.
     pub alarmed: BTreeSet<Reason>,
     /// What its PLC came up with after it lost its memory, until a config is confirmed or edited.
@@ -140,6 +142,7 @@ impl Book {
             first_portion_mg: loaded.first_portion_mg,
             loose: Vec::new(),
             automatic: false,
+            unfit: BTreeMap::new(),
             alarmed: BTreeSet::new(),
             lost,
             config_epoch: None,

@@ -14,6 +14,9 @@ use crate::journal::Change;
 use crate::records::account::Sight;
 use crate::records::{Alarm, Portion};
 
+/// One bad reading between good ones inhibits, and is no alarm.
+const UNFIT_MS: i64 = 10_000;
+
 impl State {
     /// Looks at a snapshot that was read just now.
     pub(crate) fn observe(
@@ -72,6 +75,7 @@ impl State {
         changes: &mut Vec<Change>,
     ) {
         let Some(book) = self.feeders.get_mut(feeder) else { return };
+        see_readings(book, config, snapshot, now, changes);
         for (source, alarm) in guard::enforced(book, config, snapshot, now) {
             match alarm {
                 Some(alarm) if !book.holds.contains_key(&source) => {
@@ -194,6 +198,30 @@ impl State {
         if book.account.mark != mark {
             changes.push(Change::Mark(feeder.feeder.clone(), book.account.mark.clone()));
         }
+    }
+}
+
+/// A reading that cannot be relied on is alarmed once, until it can be again.
+fn see_readings(
+    book: &mut Book,
+    config: Option<&FeederConfig>,
+    snapshot: &RobotSnapshot,
+    now: &Moment,
+    changes: &mut Vec<Change>,
+) {
+    let unfit = guard::unfit(&book.feeder, config.map(|c| &c.interlocks), snapshot);
+    book.unfit.retain(|kind, _| unfit.contains_key(kind));
+    for (kind, why) in unfit {
+        let (since, alarmed) = book.unfit.entry(kind).or_insert((now.mono_ms, false));
+        if *alarmed || now.mono_ms - *since < UNFIT_MS {
+            continue;
+        }
+        *alarmed = true;
+        let id = &book.feeder.feeder;
+        let alarm = Alarm::feeder(Reason::Interlock, pb::AlarmSeverity::Warning, id)
+            .with("kind", kind)
+            .with("value", why);
+        changes.push(Change::Record(Box::new(alarm.to_record(now.wall_ms))));
     }
 }
 

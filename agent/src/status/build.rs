@@ -113,11 +113,13 @@ fn tank(
 ) {
     let age = view.age_ms(now.mono_ms).unwrap_or(0);
     let readings = snapshot.readings.iter().filter(|r| r.tank == feeder.tank).map(|r| {
-        let quality = match (r.good, fresh) {
+        let quality = match (r.good, fresh && r.still_ms.is_none()) {
             (false, _) => Quality::Bad,
             (true, true) => Quality::Good,
             (true, false) => Quality::Stale,
         };
+        // What stands still is as old as its last move.
+        let age = age + r.still_ms.unwrap_or(0);
         pb::Reading {
             kind: r.kind.into(),
             value: r.value,

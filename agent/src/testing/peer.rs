@@ -23,6 +23,8 @@ pub(crate) struct Peer {
     pub reports: Vec<CommandReport>,
     pub records: Vec<pb::Record>,
     pub feeders: BTreeMap<String, pb::FeederReport>,
+    /// The newest readings, by tank.
+    pub readings: BTreeMap<String, Vec<pb::Reading>>,
     pub beats: i64,
     pub ack: bool,
     /// The highest record that this server has.
@@ -48,6 +50,7 @@ impl Peer {
             reports: Vec::new(),
             records: Vec::new(),
             feeders: BTreeMap::new(),
+            readings: BTreeMap::new(),
             beats: 0,
             ack: true,
             through: 0,
@@ -110,6 +113,7 @@ impl Peer {
                 self.send(Frame::HeartbeatAck(pb::HeartbeatAck { sequence: beat.sequence })).await;
             }
             AgentFrameBody::Status(status) => {
+                self.readings.extend(status.tanks.into_iter().map(|t| (t.tank, t.readings)));
                 for f in status.feeders {
                     let mut new = f;
                     // A config that is not told stays as it was.

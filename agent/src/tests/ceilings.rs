@@ -6,7 +6,7 @@ use pasamanos_proto::model::{CommandState, FeederConfig, Interlocks, Reason};
 use pasamanos_proto::pb::{self, ReadingKind};
 
 use crate::driver::TankReading;
-use crate::testing::{FEEDER, OTHER, Rig, ScriptedPlc, config};
+use crate::testing::{FEEDER, OTHER, Peer, Rig, ScriptedPlc, config};
 
 /// An envelope of 5 g on both feeders.
 fn plc(config: &FeederConfig) -> ScriptedPlc {
@@ -106,6 +106,7 @@ async fn p8_a_reading_that_an_interlock_needs_and_that_is_missing_or_bad_inhibit
         kind: ReadingKind::DissolvedOxygenUgPerL,
         value,
         good,
+        still_ms: None,
     };
     for readings in [vec![], vec![reading(8_000, false)], vec![reading(3_999, true)]] {
         rig.plc.plc().readings = readings;
@@ -119,6 +120,47 @@ async fn p8_a_reading_that_an_interlock_needs_and_that_is_missing_or_bad_inhibit
     let dose = rig.feed(1_000);
     peer.order(&dose).await;
     assert_eq!(peer.outcome(&dose.command).await.state, CommandState::Applied);
+}
+
+/// RULES 5.8: a probe that stands still is no probe.
+#[tokio::test(start_paused = true)]
+async fn p8_a_probe_that_stands_still_inhibits_and_alarms_once() {
+    let locked = FeederConfig {
+        interlocks: Interlocks {
+            min_dissolved_oxygen_ug_per_l: Some(4_000),
+            ..Interlocks::default()
+        },
+        ..config()
+    };
+    let mut rig = Rig::on(plc(&locked)).await;
+    let mut peer = rig.open().await;
+    let reading = |still_ms| TankReading {
+        tank: "tank-a1".parse().unwrap(),
+        kind: ReadingKind::DissolvedOxygenUgPerL,
+        value: 8_000,
+        good: true,
+        still_ms,
+    };
+    let raised = |peer: &Peer| peer.alarms().iter().filter(|a| *a == "INTERLOCK").count();
+    for alarms in 1..=2 {
+        rig.plc.plc().readings = vec![reading(Some(1_800_000))];
+        peer.play(Duration::from_mins(2)).await;
+        assert_eq!(peer.readings["tank-a1"][0].quality(), pb::Quality::Stale);
+        let age = peer.readings["tank-a1"][0].age.unwrap();
+        assert!(age.seconds >= 1_800, "as old as its last move: {age:?}");
+        let dose = rig.feed(1_000);
+        peer.order(&dose).await;
+        let end = peer.outcome(&dose.command).await;
+        assert_eq!((end.state, end.reason), (CommandState::Rejected, Reason::Interlock));
+        // Both feeders of the tank.
+        assert_eq!(raised(&peer), 2 * alarms, "once each time it stands still");
+        rig.plc.plc().readings = vec![reading(None)];
+        peer.play(Duration::from_secs(2)).await;
+        assert_eq!(peer.readings["tank-a1"][0].quality(), pb::Quality::Good);
+        let dose = rig.feed(1_000);
+        peer.order(&dose).await;
+        assert_eq!(peer.outcome(&dose.command).await.state, CommandState::Applied);
+    }
 }
 
 #[tokio::test(start_paused = true)]

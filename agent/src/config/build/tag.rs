@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use std::time::Duration;
+
 use super::super::error::At;
 use super::super::file::{Sp, TagTable};
 use super::super::quantity::Dimension;
 use super::super::tags::{Address, Identifier, Scope, TagType};
-use super::super::{Tag, TagName, Tags};
+use super::super::{Tag, TagName, Tags, quantity};
+use super::take;
 
 /// Where the tags stand and what they begin with.
 pub(super) struct Place<'a> {
@@ -102,6 +105,7 @@ fn tag(place: &Place<'_>, key: &str, name: TagName, table: &Sp<TagTable>) -> Res
         let message = format!("needs values, such as {{ {} = 1 }}", words[0]);
         return Err(At::new(&span, key, message));
     }
+    let still = |of: &Option<Sp<String>>| still_after(key, name, of.as_ref());
     Ok(Tag {
         address: Address { namespace, identifier },
         kind,
@@ -113,5 +117,20 @@ fn tag(place: &Place<'_>, key: &str, name: TagName, table: &Sp<TagTable>) -> Res
         bit: t.bit.as_ref().map(|b| *b.get_ref()),
         writable: !t.read_only,
         deadband: t.deadband.as_ref().map(|d| *d.get_ref() * factor),
+        frozen_after: still(&t.frozen_after)?,
+        stale_after: still(&t.stale_after)?,
     })
+}
+
+/// How long a reading may stand still.
+fn still_after(key: &str, name: TagName, of: Option<&Sp<String>>) -> Result<Option<Duration>, At> {
+    let Some(text) = of else { return Ok(None) };
+    if !name.is_reading() {
+        return Err(At::new(&text.span(), key, "only a reading of a tank may stand still"));
+    }
+    let after = take(key, of, quantity::duration)?;
+    if after.is_some_and(|d| (Duration::from_secs(1)..=Duration::from_hours(168)).contains(&d)) {
+        return Ok(after);
+    }
+    Err(At::new(&text.span(), key, "must be 1 s to 7 days"))
 }

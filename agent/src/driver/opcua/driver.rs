@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::dose_group::DoseGroup;
 use super::live::Live;
+use super::probes::Probes;
 use super::supervisor::Supervisor;
 use super::{block, scalar, subscription, value, words};
 use crate::config::tags::Address;
@@ -33,6 +34,7 @@ pub struct OpcUaDriver {
     live: watch::Receiver<Option<Arc<Live>>>,
     link: watch::Receiver<Link>,
     news: Arc<News>,
+    probes: Probes,
     groups: HashMap<RobotId, Mutex<DoseGroup>>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -64,7 +66,7 @@ impl OpcUaDriver {
         let groups = plc.robots.iter().map(|r| (r.id.clone(), Mutex::default())).collect();
         let feeders = describe::feeders(plc);
         let (plc, live, link) = (plc.clone(), is_live, shown);
-        Self { plc, feeders, live, link, news, groups, tasks, stop }
+        Self { plc, feeders, live, link, news, probes: Probes::default(), groups, tasks, stop }
     }
 
     fn live(&self) -> Result<Arc<Live>, DriverError> {
@@ -131,9 +133,9 @@ impl Driver for OpcUaDriver {
     async fn read_status(&self, robot: &RobotId) -> Result<RobotSnapshot, DriverError> {
         let (robot, live) = (self.robot(robot)?, self.live()?);
         if is_block(robot) {
-            block::snapshot(robot, &block::plan(robot).read(&live).await?)
+            block::snapshot(robot, &block::plan(robot).read(&live, &self.probes).await?)
         } else {
-            scalar::snapshot(robot, &scalar::plan(robot).read(&live).await?)
+            scalar::snapshot(robot, &scalar::plan(robot).read(&live, &self.probes).await?)
         }
     }
 
@@ -146,7 +148,9 @@ impl Driver for OpcUaDriver {
                 let missing = || DriverError::BadData("no value".into());
                 words::config(&value::words(tag, values.first().ok_or_else(missing)?)?)
             }
-            Profile::Scalar => scalar::config(robot, f, &scalar::config_plan(f).read(&live).await?),
+            Profile::Scalar => {
+                scalar::config(robot, f, &scalar::config_plan(f).read(&live, &self.probes).await?)
+            }
         }
     }
 

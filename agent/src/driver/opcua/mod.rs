@@ -7,6 +7,7 @@ mod driver;
 mod live;
 mod nodes;
 mod probe;
+mod probes;
 mod read;
 mod scalar;
 mod subscription;

@@ -6,7 +6,9 @@ use opcua::types::DataValue;
 use pasamanos_proto::pb::ReadingKind;
 
 use super::live::Live;
+use super::probes::Probes;
 use super::value;
+use crate::clock;
 use crate::config::tags::Address;
 use crate::config::{Feeder, Tag, TagName, Tags};
 use crate::driver::{DriverError, TankReading};
@@ -36,23 +38,26 @@ impl<'a> Plan<'a> {
         self.add(&feeder.tags, &READINGS.each_ref().map(|r| r.0));
     }
 
-    /// Reads them all now.
-    pub async fn read(self, live: &Live) -> Result<Values<'a>, DriverError> {
+    /// Reads them all now; `probes` knows since when each stands still.
+    pub async fn read(self, live: &Live, probes: &'a Probes) -> Result<Values<'a>, DriverError> {
         let values = live.read(&self.addresses).await?;
-        Ok(Values { values: self.addresses.into_iter().zip(values).collect() })
+        let shown = self.addresses.into_iter().zip(values).collect();
+        Ok(Values { shown, probes, read_ms: clock::monotonic_ms() })
     }
 }
 
 /// What came back.
 pub(super) struct Values<'a> {
-    values: HashMap<&'a Address, DataValue>,
+    shown: HashMap<&'a Address, DataValue>,
+    probes: &'a Probes,
+    read_ms: i64,
 }
 
 impl Values<'_> {
     /// The tag and its value, if it is mapped and was read.
     pub fn of<'t>(&self, tags: &'t Tags, name: TagName) -> Option<(&'t Tag, &DataValue)> {
         let tag = tags.get(&name)?;
-        Some((tag, self.values.get(&tag.address)?))
+        Some((tag, self.shown.get(&tag.address)?))
     }
 
     /// The value of a tag that must be there.
@@ -86,11 +91,12 @@ impl Values<'_> {
     pub fn readings(&self, feeder: &Feeder) -> Vec<TankReading> {
         let read =
             |(name, kind, plausible): &(TagName, ReadingKind, std::ops::RangeInclusive<i64>)| {
-                let (tag, value) = self.of(&feeder.tags, *name)?;
-                let value = value::scaled(tag, value).ok();
+                let (tag, shown) = self.of(&feeder.tags, *name)?;
+                let value = value::scaled(tag, shown).ok();
                 let good = value.is_some_and(|v| plausible.contains(&v));
                 let (tank, value) = (feeder.tank.clone(), value.unwrap_or(0));
-                Some(TankReading { tank, kind: *kind, value, good })
+                let still_ms = self.probes.still_ms(tag, shown, self.read_ms);
+                Some(TankReading { tank, kind: *kind, value, good, still_ms })
             };
         READINGS.iter().filter_map(read).collect()
     }

@@ -73,7 +73,7 @@ impl Water {
         ];
         let read = |kind| {
             let (value, good) = self.probe(kind, now);
-            TankReading { tank: self.tank.clone(), kind, value, good }
+            TankReading { tank: self.tank.clone(), kind, value, good, still_ms: None }
         };
         kinds.into_iter().map(read).collect()
     }
