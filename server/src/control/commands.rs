@@ -91,6 +91,7 @@ impl Control {
             } else {
                 same_request(&known, &caller.request_hash)?;
             }
+            self.farms.catch_up(&farm, std::slice::from_ref(&known)).await?;
             // A dose that runs is told as one to whoever asks again, too.
             let progress = with_progress(&farm, known);
             return self.follow(&farm, progress, &mut follower, due).await;

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 pub(super) use self::live::STALE_MS;
 pub(super) use self::state::{AgentView, FeederView, RobotView, State, TankView};
 use super::outcomes::Progress;
-use crate::domain::ports::{Clock, Store, StoredFarm};
+use crate::domain::ports::{Clock, Store, StoredCommand, StoredFarm};
 use crate::domain::{Error, ports::StoreError};
 
 /// One farm.
@@ -24,6 +24,8 @@ pub struct Farm {
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
     changed: watch::Sender<u64>,
+    /// One reading of the stored side at a time: an older one must not be taken over after a newer one.
+    reading: tokio::sync::Mutex<()>,
 }
 
 /// All farms that were asked for, loaded from the store on first use.
@@ -63,9 +65,11 @@ impl Farms {
         self.map.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    /// Reads a farm's stored side anew, after a session brought its inventory.
+    /// Reads a farm's stored side anew: after a session brought its inventory, at its end, and where the
+    /// store is seen to be ahead.
     pub(super) async fn reload(&self, id: &FarmId) -> Result<Arc<Farm>, Error> {
         let farm = self.get(id).await?;
+        let one = farm.reading.lock().await;
         let stored = self.store.farm(id).await.map_err(store_error)?;
         let stored = stored.ok_or_else(|| Error::not_found(id.name()))?;
         let here: Vec<_> = stored.unsettled.iter().map(|c| c.name.request).collect();
@@ -77,7 +81,23 @@ impl Farms {
                 farm.update(|s, _| s.put_command(Progress::stored(command)));
             }
         }
+        drop(one);
         Ok(farm)
+    }
+
+    /// The store has a commit a moment before its session has shown it. Whoever is told of these ends must
+    /// find here what came with them, such as the new config.
+    ///
+    /// # Errors
+    /// That the store cannot be asked.
+    pub(super) async fn catch_up(&self, farm: &Farm, told: &[StoredCommand]) -> Result<(), Error> {
+        let ahead = farm.read(|s, _| {
+            told.iter().filter(|c| c.state.is_terminal()).any(|c| {
+                let here = s.commands.get(&c.name.request);
+                here.is_some_and(|here| here.value.state != c.state)
+            })
+        });
+        if ahead { self.reload(&farm.id).await.map(drop) } else { Ok(()) }
     }
 }
 
@@ -117,7 +137,14 @@ impl Farm {
             floor: 0,
         };
         state.load(stored, Now { wall_ms: clock.wall_ms(), ms: clock.monotonic_ms() });
-        Self { id, clock, state: Mutex::new(state), changed: watch::channel(1).0 }
+        let (changed, _) = watch::channel(1);
+        Self {
+            id,
+            clock,
+            state: Mutex::new(state),
+            changed,
+            reading: tokio::sync::Mutex::default(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -30,6 +30,7 @@ impl Control {
             }
             None => return Err(Error::not_found(name)),
         };
+        self.farms.catch_up(&farm, std::slice::from_ref(&stored)).await?;
         Ok(view::command(&with_progress(&farm, stored)))
     }
 
@@ -42,6 +43,7 @@ impl Control {
     ) -> Result<Page<pb::Command>, Error> {
         let live = self.farms.get(farm).await?;
         let stored = self.store.commands(farm, feeder, page).await.map_err(store_error)?;
+        self.farms.catch_up(&live, &stored.items).await?;
         let items = stored.items.into_iter().map(|c| view::command(&with_progress(&live, c)));
         Ok(Page { items: items.collect(), next: stored.next })
     }

@@ -213,7 +213,7 @@ impl Control {
     /// The stream is over: what it left open is in doubt now, and what it committed last is shown.
     async fn end(self: &Arc<Self>, agent: &AgentName, epoch: i64) {
         self.registry.close(agent, epoch);
-        if self.close_session(agent, epoch).await.is_err() {
+        if !self.close_session(agent, epoch).await {
             // The database is away: tried again until it answers, or a newer session settles it.
             let (this, agent) = (self.clone(), agent.clone());
             self.tasks.spawn(async move {
@@ -222,7 +222,7 @@ impl Control {
                         () = this.stopping.cancelled() => return,
                         () = tokio::time::sleep(CLOSE_AGAIN) => {}
                     }
-                    if this.close_session(&agent, epoch).await.is_ok() {
+                    if this.close_session(&agent, epoch).await {
                         return;
                     }
                 }
@@ -230,19 +230,27 @@ impl Control {
         }
     }
 
-    async fn close_session(&self, agent: &AgentName, epoch: i64) -> Result<(), StoreError> {
-        self.store.close_session(agent, epoch, self.clock.wall_ms()).await.inspect_err(|e| {
+    /// Whether its end is stored, and what it stored last is shown: a commit that was under way when the
+    /// stream broke was told by nobody.
+    async fn close_session(&self, agent: &AgentName, epoch: i64) -> bool {
+        let closed = self.store.close_session(agent, epoch, self.clock.wall_ms()).await;
+        if let Err(e) = closed {
             tracing::warn!(%agent, epoch, error = %e, "its open commands are not settled yet");
-        })?;
-        let Some(farm) = self.farms.loaded(&agent.farm) else { return Ok(()) };
-        for name in farm.unsettled(|of| *of == agent.agent) {
-            if let Some(command) = self.store.command(&name).await? {
-                let progress = Progress::stored(command);
-                farm.update(|s, _| s.put_command(progress.clone()));
+            return false;
+        }
+        let Some(farm) = self.farms.loaded(&agent.farm) else { return true };
+        let open = farm.unsettled(|of| *of == agent.agent);
+        if let Err(e) = self.farms.reload(&agent.farm).await {
+            tracing::warn!(%agent, epoch, error = %e, "what it stored last is not shown yet");
+            return false;
+        }
+        for name in open {
+            let ended = farm.read(|s, _| s.commands.get(&name.request).map(|c| c.value.clone()));
+            if let Some(progress) = ended.filter(|p| p.state.is_terminal()) {
                 self.outcomes.publish(&progress);
             }
         }
-        Ok(())
+        true
     }
 
     /// A command was accepted for a session that ended meanwhile: nobody sends it any more.

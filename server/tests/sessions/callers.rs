@@ -7,6 +7,7 @@ use pasamanos_proto::model::{
 };
 use pasamanos_proto::pb::{self, connect_request};
 use pasamanos_server::control::Caller;
+use pasamanos_server::domain::ports::{Clock as _, Ingest};
 use pasamanos_server::domain::{Error, ErrorKind};
 
 use crate::farm::*;
@@ -231,4 +232,75 @@ async fn p11_a_command_without_an_outcome_does_not_hold_a_stop_up() {
     assert!(matches!(agent.ended().await, Ok(pasamanos_server::control::SessionEnd::Stopping)));
     let stored = server.control.store.command(&named(id)).await.unwrap().unwrap();
     assert_eq!((stored.state, stored.reason), (CommandState::Uncertain, Reason::AgentLost));
+}
+
+/// A commit that no session has shown yet, as in the moment before it does.
+async fn committed(server: &Server, epoch: i64, item: Ingest) {
+    let now_ms = server.clock.wall_ms();
+    server.control.store.ingest(&agent(), epoch, &[item], now_ms).await.unwrap();
+}
+
+async fn portion_now(server: &Server) -> Option<i32> {
+    server.control.feeder(&feeder_name(1)).await.unwrap().config.unwrap().portion_mg
+}
+
+/// Whoever read that it is APPLIED then reads the new config, also in the moment between the commit and
+/// its session's word of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p2_who_is_told_applied_then_reads_the_new_config() {
+    let server = Server::start().await;
+    let mut agent = server.connect(hello(0)).await;
+    for (portion_mg, ask) in [(1_200, 0), (1_300, 1), (1_400, 2)] {
+        let etag = stored_feeder(&*server.control.store, 1).await.version.unwrap().etag;
+        let id = request();
+        let m = mutation(feeder_name(1), id, portion(portion_mg, &etag));
+        let caller = || Caller { author: "ana".into(), wait: TTL, request_hash: hash("same") };
+        let control = server.control.clone();
+        let first = tokio::spawn({
+            let (m, caller) = (m.clone(), caller());
+            async move { control.update_config(m, caller).await }
+        });
+        let frame = agent.command().await;
+        let name = named(id);
+        let command = stored(&*server.control.store, &name).await;
+        let mut applied = report(&command, CommandState::Applied);
+        applied.config = Some(observed(portion_mg));
+        committed(&server, agent.epoch, Ingest::Outcome(Box::new(applied))).await;
+        // Each way to learn of it.
+        let state = match ask {
+            0 => server.control.command(&name).await.unwrap().state(),
+            1 => {
+                let newest = PageRequest { size: 1, after: String::new() };
+                let page = server.control.commands(&farm(), None, &newest).await.unwrap();
+                page.items[0].state()
+            }
+            _ => {
+                let again = server.control.update_config(m, caller()).await.unwrap();
+                let shown = again.feeder.unwrap().config.unwrap().portion_mg;
+                assert_eq!(shown, Some(portion_mg), "in the answer itself");
+                again.command.unwrap().state()
+            }
+        };
+        assert_eq!(state, pb::CommandState::Applied);
+        assert_eq!(portion_now(&server).await, Some(portion_mg), "asked by {ask}");
+        // The session tells the same again, and the first caller has its answer.
+        let told = pb::CommandUpdate {
+            state: pb::CommandState::Applied.into(),
+            config: Some(config(portion_mg).into()),
+            ..Default::default()
+        };
+        agent.report(&frame, told).await;
+        let answer = first.await.unwrap().unwrap();
+        assert_eq!(answer.command.unwrap().state(), pb::CommandState::Applied);
+    }
+}
+
+/// What a session committed last and could not show any more is shown at its end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_stored_when_the_stream_broke_is_shown_at_once() {
+    let server = Server::start().await;
+    let agent = server.connect(hello(0)).await;
+    committed(&server, agent.epoch, Ingest::Config(feeder_id(1), observed(900))).await;
+    let _gone = agent.vanish().await;
+    assert_eq!(portion_now(&server).await, Some(900));
 }
