@@ -10,7 +10,7 @@ use std::sync::Arc;
 use pasamanos_proto::model::{FeederId, RobotId};
 use tokio::sync::Notify;
 
-pub(crate) use self::control::Control;
+pub(crate) use self::control::{Control, Place};
 pub(crate) use self::robot::RobotCell;
 pub(crate) use self::view::RobotView;
 

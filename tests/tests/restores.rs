@@ -379,3 +379,34 @@ async fn p3_a_cloned_disk_run_twice_feeds_nothing_twice_and_is_alarmed() {
     }
     assert!(ran > 0, "no dose ran while both were there: {history:?}");
 }
+
+/// The numbers of a database that was put back begin again below those that the agent has seen: an old hold
+/// overtakes nothing that is new, from the first moment on.
+#[tokio::test]
+async fn p2_after_a_restored_database_an_old_hold_overtakes_nothing_new() {
+    let mut stack = Stack::builder().start().await.unwrap();
+    let feeder = stack.first_feeder().await.unwrap();
+    dose(&stack, &feeder, &request_id()).await;
+    let copy = Copy::beside(database(&stack), "copy").await.unwrap();
+    for _ in 0..3 {
+        let held = stack.client.hold(&feeder).await.unwrap();
+        assert_eq!(held.state(), CommandState::Applied, "{held:?}");
+        let resumed = stack.client.resume(&feeder).await.unwrap();
+        assert_eq!(resumed.state(), CommandState::Applied, "{resumed:?}");
+    }
+    let held = stack.client.hold(&feeder).await.unwrap();
+    assert_eq!(held.state(), CommandState::Applied, "{held:?}");
+    stack.server().unwrap().kill().await.unwrap();
+    copy.put_back().unwrap();
+    stack.start_server().await.unwrap();
+    stack.ready().await.unwrap();
+    let resumed = stack.client.resume(&feeder).await.unwrap();
+    assert_eq!(
+        (resumed.state(), resumed.reason.as_str()),
+        (CommandState::Applied, ""),
+        "{resumed:?} {held:?}\n{}",
+        stack.logs()
+    );
+    let set = stack.client.set_portion(&feeder, 1_600).await.unwrap();
+    assert_eq!(set.state(), CommandState::Applied, "{set:?}\n{}", stack.logs());
+}

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use super::verdict::Verdict;
 use super::{Context, InFlight, progress};
 use crate::calendar::Moment;
-use crate::farm::{Control, RobotCell};
+use crate::farm::{Control, Place, RobotCell};
 use crate::journal::{Change, Entry, LooseMarks};
 use crate::ledger::{Book, State};
 
@@ -138,10 +138,14 @@ impl Job {
             || self.now_ms() >= self.order.start_before_ms
     }
 
+    /// When it was accepted, among those of its feeder.
+    pub(crate) fn place(&self) -> Place {
+        (self.epoch, self.order.number)
+    }
+
     /// Whether a later hold overtook it.
     pub(crate) fn overtaken(&self) -> bool {
-        self.control().is_some_and(|c| c.overtaken(self.order.number))
-            && !planted!("agent-hold-waits")
+        self.control().is_some_and(|c| c.overtaken(self.place())) && !planted!("agent-hold-waits")
     }
 
     /// How it must end if it must not begin now.

@@ -114,12 +114,12 @@ impl Worker {
     fn take(&mut self, job: Job) {
         if matches!(job.order.action, Action::Hold) {
             if let Some(control) = job.control() {
-                control.hold_came(job.order.number);
+                control.hold_came(job.place());
             }
             let mut overtaken = Vec::new();
             let mut kept = VecDeque::with_capacity(self.queue.len());
             for other in self.queue.drain(..) {
-                if other.feeder() == job.feeder() && other.order.number < job.order.number {
+                if other.feeder() == job.feeder() && other.place() < job.place() {
                     overtaken.push(Overtaken { job: other });
                 } else {
                     kept.push_back(other);
@@ -129,7 +129,7 @@ impl Worker {
             self.beside.push(Box::pin(hold::hold(job, overtaken)));
             return;
         }
-        let later = |o: &Job| o.feeder() == job.feeder() && o.order.number > job.order.number;
+        let later = |o: &Job| o.feeder() == job.feeder() && o.place() > job.place();
         let place = self.queue.iter().position(later).unwrap_or(self.queue.len());
         self.queue.insert(place, job);
     }

@@ -1,24 +1,30 @@
 //! What running commands of one feeder tell each other. Nothing here outlives the process.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// When a command was accepted, among those of its feeder: its session's epoch, then its number. Numbers
+/// alone go back when the server's database is put back; epochs never do.
+pub(crate) type Place = (i64, i64);
 
 /// One feeder's.
 #[derive(Debug, Default)]
 pub(crate) struct Control {
-    hold_number: AtomicI64,
+    last_hold: Mutex<Option<Place>>,
     configs: AtomicUsize,
     resuming: AtomicBool,
 }
 
 impl Control {
-    /// A hold of that number came: what is before it and was not executed never will be.
-    pub(crate) fn hold_came(&self, number: i64) {
-        self.hold_number.fetch_max(number, Ordering::SeqCst);
+    /// A hold came: what was accepted before it and was not executed never will be.
+    pub(crate) fn hold_came(&self, place: Place) {
+        let mut last = self.last_hold.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = (*last).max(Some(place));
     }
 
-    /// Whether a hold overtook the command of that number.
-    pub(crate) fn overtaken(&self, number: i64) -> bool {
-        self.hold_number.load(Ordering::SeqCst) > number
+    /// Whether a hold overtook the command of that place.
+    pub(crate) fn overtaken(&self, place: Place) -> bool {
+        *self.last_hold.lock().unwrap_or_else(PoisonError::into_inner) > Some(place)
     }
 
     /// A config command entered the executor, or left it with its outcome told.

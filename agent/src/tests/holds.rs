@@ -230,3 +230,49 @@ async fn p2_a_resume_and_a_reset_in_doubt_are_settled_by_what_the_plc_shows() {
         assert_eq!(peer.outcome(&reset.command).await.state, end);
     }
 }
+
+/// The server's database was put back: its numbers begin again below those of the hold.
+#[tokio::test(start_paused = true)]
+async fn p2_a_hold_of_an_older_session_overtakes_nothing_of_a_newer_one() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    let mut hold = rig.order(FEEDER, Action::Hold);
+    hold.number = 50;
+    peer.order(&hold).await;
+    assert_eq!(peer.outcome(&hold.command).await.state, CommandState::Applied);
+    // In its own session it did.
+    let before = rig.order(FEEDER, Action::Resume);
+    peer.order(&before).await;
+    let end = peer.outcome(&before.command).await;
+    assert_eq!((end.state, end.reason), (CommandState::Rejected, Reason::SupersededByHold));
+    drop(peer);
+    let mut peer = rig.open().await;
+    let resume = rig.order(FEEDER, Action::Resume);
+    peer.order(&resume).await;
+    let end = peer.outcome(&resume.command).await;
+    assert_eq!((end.state, end.reason), (CommandState::Applied, Reason::Unspecified));
+    let set = rig.portion(1_200);
+    peer.order(&set).await;
+    assert_eq!(peer.outcome(&set.command).await.state, CommandState::Applied);
+}
+
+/// And a hold that is numbered below what an older session began overtakes it all the same.
+#[tokio::test(start_paused = true)]
+async fn p3_a_hold_of_a_newer_session_overtakes_whatever_its_number() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    rig.plc.plc().fates = [Fate::Late(Duration::from_secs(4)), Fate::Answered].into();
+    let mut dose = rig.feed(1_000);
+    dose.number = 50;
+    peer.order(&dose).await;
+    peer.executing(&dose.command).await;
+    drop(peer);
+    let mut peer = rig.open().await;
+    let hold = rig.order(FEEDER, Action::Hold);
+    peer.order(&hold).await;
+    assert_eq!(peer.outcome(&hold.command).await.state, CommandState::Applied);
+    let end = peer.outcome(&dose.command).await;
+    assert_eq!((end.state, end.reason), (CommandState::Rejected, Reason::SupersededByHold));
+    peer.play(Duration::from_secs(20)).await;
+    assert!(rig.plc.plc().ran.is_empty());
+}
