@@ -96,6 +96,13 @@ pub async fn only_what_undoes_the_newest_applied_change_is_one(store: &dyn Store
     let undone = Reversion { restored: 1, displaced: 2, command: again };
     assert_eq!(reversion(store, 5).await, Some(undone));
 
+    // Back to what the newest set, though it ran before the one ahead of it too.
+    command(store, epoch, 7, 2_000, Applied, at(0)).await;
+    command(store, epoch, 7, 1_000, Applied, at(1)).await;
+    edit(store, epoch, 7, 1_500, at(2)).await;
+    edit(store, epoch, 7, 1_000, at(3)).await;
+    assert_eq!(reversion(store, 7).await, None);
+
     // The same as before the command is no change at all.
     command(store, epoch, 6, 1_000, Applied, at(0)).await;
     edit(store, epoch, 6, 1_000, at(1)).await;
