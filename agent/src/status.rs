@@ -4,5 +4,5 @@
 mod build;
 mod diff;
 
-pub(crate) use self::build::{Reports, reports};
+pub(crate) use self::build::{Reports, reports, reports_of};
 pub(crate) use self::diff::Reported;

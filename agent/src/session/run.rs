@@ -15,7 +15,7 @@ use tokio_stream::StreamExt as _;
 
 use super::records::Shipping;
 use super::{End, Shared, Terms, stamp};
-use crate::status::{Reported, Reports, reports};
+use crate::status::{Reported, Reports, reports, reports_of};
 use crate::transport::Inbound;
 
 /// Changes are gathered for this long before they are told.
@@ -193,7 +193,8 @@ impl<'a> Running<'a> {
         let before_it = told_of.is_none();
         if let Some(report) = told_of.or_else(|| context.outbox.pop()) {
             if report.state.is_terminal() {
-                if before_it && let Some(status) = self.status_before_outcome().await {
+                if before_it && let Some(status) = self.status_before_outcome(&report.command).await
+                {
                     self.ending = Some(report);
                     return Ok(Some(Frame::Status(status)));
                 }
@@ -217,11 +218,14 @@ impl<'a> Running<'a> {
 
     /// What an end changed, told before it: whoever learns that a feeder is free again may use it. Without
     /// configs, which outcomes tell.
-    async fn status_before_outcome(&mut self) -> Option<pb::StatusReport> {
+    async fn status_before_outcome(&mut self, name: &CommandName) -> Option<pb::StatusReport> {
         if !self.reported.began() {
             return None;
         }
-        let now = Reports { configs: BTreeMap::new(), ..reports(&self.shared.farm).await };
+        let feeder = self.feeder_of(name).await?;
+        // Of its robot alone: a farm has hundreds of feeders and an outcome waits for this.
+        let cell = self.shared.farm.robot_of(&feeder)?;
+        let now = Reports { configs: BTreeMap::new(), ..reports_of(cell).await };
         self.reported.diff(now, self.shared.context.clock.monotonic_ms())
     }
 

@@ -30,36 +30,47 @@ pub(crate) struct Reports {
 pub(crate) async fn reports(farm: &Farm) -> Reports {
     let mut all = Reports::default();
     for cell in farm.robots.values() {
-        let now = cell.ledger.now();
-        let view = cell.view().clone();
-        let state = cell.ledger.look().await;
-        let fresh = is_fresh(cell, &view, &now);
-        all.robots.insert(cell.id.to_string(), robot(cell, &view, &state, &now));
-        for feeder in &cell.feeders {
-            let Some(book) = state.feeders.get(&feeder.feeder) else { continue };
-            if let Some(snapshot) = &view.snapshot {
-                tank(feeder, snapshot, &view, fresh, &now, &mut all);
-            }
-            let status = Status { cell, view: &view, state: &state, book, now: &now, fresh };
-            let report = pb::FeederReport {
-                feeder: feeder.feeder.to_string(),
-                status: Some(status.build(feeder)),
-                config: None,
-                config_memory_lost: false,
-            };
-            all.feeders.insert(feeder.feeder.to_string(), report);
-            let busy = cell.control(&feeder.feeder).is_none_or(crate::farm::Control::config_busy);
-            if let Some(seen) = view.configs.get(&feeder.feeder).filter(|_| fresh && !busy)
-                && !book.is_loose(&seen.reading.config)
-            {
-                if book.is_memory_lost(&seen.reading.config) {
-                    all.memory_lost.insert(feeder.feeder.clone());
-                }
-                all.configs.insert(feeder.feeder.clone(), seen.reading.config.clone());
-            }
-        }
+        add(cell, &mut all).await;
     }
     all
+}
+
+/// Of one robot alone.
+pub(crate) async fn reports_of(cell: &RobotCell) -> Reports {
+    let mut of = Reports::default();
+    add(cell, &mut of).await;
+    of
+}
+
+async fn add(cell: &RobotCell, all: &mut Reports) {
+    let now = cell.ledger.now();
+    let view = cell.view().clone();
+    let state = cell.ledger.look().await;
+    let fresh = is_fresh(cell, &view, &now);
+    all.robots.insert(cell.id.to_string(), robot(cell, &view, &state, &now));
+    for feeder in &cell.feeders {
+        let Some(book) = state.feeders.get(&feeder.feeder) else { continue };
+        if let Some(snapshot) = &view.snapshot {
+            tank(feeder, snapshot, &view, fresh, &now, all);
+        }
+        let status = Status { cell, view: &view, state: &state, book, now: &now, fresh };
+        let report = pb::FeederReport {
+            feeder: feeder.feeder.to_string(),
+            status: Some(status.build(feeder)),
+            config: None,
+            config_memory_lost: false,
+        };
+        all.feeders.insert(feeder.feeder.to_string(), report);
+        let busy = cell.control(&feeder.feeder).is_none_or(crate::farm::Control::config_busy);
+        if let Some(seen) = view.configs.get(&feeder.feeder).filter(|_| fresh && !busy)
+            && !book.is_loose(&seen.reading.config)
+        {
+            if book.is_memory_lost(&seen.reading.config) {
+                all.memory_lost.insert(feeder.feeder.clone());
+            }
+            all.configs.insert(feeder.feeder.clone(), seen.reading.config.clone());
+        }
+    }
 }
 
 /// Whether what was read is new enough to be shown as live.
