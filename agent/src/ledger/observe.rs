@@ -102,7 +102,8 @@ impl State {
         let known = self.journal_slot(Some(slot));
         let behind =
             known.0 == slot.epoch && slot.last_sequence.wrapping_sub(known.1) > u32::MAX / 2;
-        let lost = self.plc_epoch.is_some_and(|e| e != slot.epoch) || behind;
+        let another = self.plc_epoch.is_some_and(|e| e != slot.epoch);
+        let lost = another || behind || self.forgot_recalled(slot);
         if self.plc_epoch != Some(slot.epoch) {
             self.plc_epoch = Some(slot.epoch);
             changes.push(Change::PlcEpoch(self.robot.clone(), slot.epoch));
@@ -113,9 +114,12 @@ impl State {
         tracing::error!(robot = %self.robot, epoch = slot.epoch, "the PLC lost its memory");
         let alarm = Alarm::robot(Reason::PlcMemoryLost, pb::AlarmSeverity::Critical, &self.robot);
         changes.push(Change::Record(Box::new(alarm.to_record(now.wall_ms))));
-        self.slot = Some((slot.epoch, slot.last_sequence));
+        // What it took in an epoch that we see for the first time, others gave.
+        let sequence = if another { 0 } else { slot.last_sequence };
+        self.slot = Some((slot.epoch, sequence));
         self.consumed = None;
-        changes.push(Change::Slot(self.robot.clone(), slot.epoch, slot.last_sequence));
+        changes.push(Change::Slot(self.robot.clone(), slot.epoch, sequence));
+        self.recall_again(slot, changes);
         for book in self.feeders.values_mut() {
             book.lose_memory();
             if !self.traits.read_only {

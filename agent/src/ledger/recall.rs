@@ -26,13 +26,33 @@ pub(crate) struct Recall {
 }
 
 impl State {
-    /// How many slots the PLC took that nobody here gave, or took in.
+    /// How many slots the PLC took in its epoch that nobody here gave, or took in.
     pub(crate) fn behind(&self, slot: &Slot) -> u32 {
-        match [self.slot, self.recall.through].into_iter().flatten().map(|k| beyond(slot, k)).min()
-        {
-            Some(taken) => taken,
-            None => slot.last_sequence,
+        let known = [self.slot, self.recall.through].into_iter().flatten();
+        let of_epoch = known.filter(|(epoch, _)| *epoch == slot.epoch);
+        of_epoch.map(|(_, known)| beyond(slot, known)).min().unwrap_or(slot.last_sequence)
+    }
+
+    /// Whether the PLC forgot slots that were taken in.
+    pub(crate) fn forgot_recalled(&self, slot: &Slot) -> bool {
+        self.recall.through.is_some_and(|(epoch, sequence)| {
+            epoch == slot.epoch && is_ahead(slot.last_sequence, sequence)
+        })
+    }
+
+    /// The PLC forgot slots that were taken in: those that it takes in their place are others.
+    pub(crate) fn recall_again(&mut self, slot: &Slot, changes: &mut Vec<Change>) {
+        if !self.forgot_recalled(slot) {
+            return;
         }
+        self.recall.through = Some((slot.epoch, slot.last_sequence));
+        changes.push(Change::Recalled {
+            robot: self.robot.clone(),
+            epoch: slot.epoch,
+            sequence: slot.last_sequence,
+            doses: Vec::new(),
+            gap: self.recall.gap,
+        });
     }
 
     /// Takes in what the PLC's history tells of the slots that it took unknown to us. `slot` must be
@@ -98,11 +118,15 @@ impl State {
     }
 }
 
-/// How many slots it took after the one that is known. A sequence that it has not taken yet, or has
-/// forgotten, is none; another epoch is lost memory, and tells nothing either.
-fn beyond(slot: &Slot, (epoch, sequence): (u32, u32)) -> u32 {
-    let taken = slot.last_sequence.wrapping_sub(sequence);
-    if epoch == slot.epoch && taken <= u32::MAX / 2 { taken } else { 0 }
+/// How many slots it took after the one of its epoch that is known. A sequence that it has not taken
+/// yet, or has forgotten, is none.
+fn beyond(slot: &Slot, known: u32) -> u32 {
+    if is_ahead(slot.last_sequence, known) { 0 } else { slot.last_sequence.wrapping_sub(known) }
+}
+
+/// Whether this sequence is ahead of what the PLC shows.
+fn is_ahead(shown: u32, sequence: u32) -> bool {
+    shown.wrapping_sub(sequence) > u32::MAX / 2
 }
 
 #[cfg(test)]
@@ -120,10 +144,9 @@ mod tests {
             reason: 0,
             dispensed_mg: Some(0),
         };
-        assert_eq!(beyond(&at(11), (7, 12)), 0);
-        assert_eq!(beyond(&at(12), (7, 12)), 0);
-        assert_eq!(beyond(&at(15), (7, 12)), 3);
-        assert_eq!(beyond(&at(1), (7, u32::MAX)), 2);
-        assert_eq!(beyond(&at(9), (6, 2)), 0);
+        assert_eq!(beyond(&at(11), 12), 0);
+        assert_eq!(beyond(&at(12), 12), 0);
+        assert_eq!(beyond(&at(15), 12), 3);
+        assert_eq!(beyond(&at(1), u32::MAX), 2);
     }
 }

@@ -103,8 +103,19 @@ async fn backup(rig: &mut Rig) -> TempDir {
 async fn feed(rig: &mut Rig, peer: &mut Peer) -> CommandOrder {
     let dose = rig.feed(1_000);
     peer.order(&dose).await;
-    assert_eq!(peer.outcome(&dose.command).await.state, CommandState::Applied);
+    let end = peer.outcome(&dose.command).await;
+    assert_eq!(end.state, CommandState::Applied, "{end:?}");
     dose
+}
+
+/// A person confirms the config that the PLC runs, and lifts what lost memory holds by it.
+async fn confirm(rig: &mut Rig, peer: &mut Peer) {
+    let now = rig.plc.plc().feeder(FEEDER).config.valid().unwrap().clone();
+    let confirmed = rig.update(&now, now.clone());
+    peer.order(&confirmed).await;
+    assert_eq!(peer.outcome(&confirmed.command).await.state, CommandState::Applied);
+    // The hold bit goes with the next look.
+    peer.play(Duration::from_secs(3)).await;
 }
 
 /// The same command once more, under a new number and limit, as a server gives it that forgot it.
@@ -201,6 +212,75 @@ async fn p3_a_dose_that_waits_in_its_slot_is_no_gap() {
     feed(&mut rig, &mut peer).await;
     feed(&mut rig, &mut peer).await;
     assert_eq!(rig.plc.plc().ran.len(), 12);
+}
+
+/// What was taken in of an epoch that is gone, or of sequences that the PLC has forgotten, hides nothing of
+/// what it takes later.
+#[tokio::test(start_paused = true)]
+async fn p3_what_was_taken_in_once_hides_no_dose_after_the_plc_lost_its_memory() {
+    for rolled_back in [false, true] {
+        let mut rig = Rig::new().await;
+        let old = backup(&mut rig).await;
+        let mut peer = rig.open().await;
+        feed(&mut rig, &mut peer).await;
+        feed(&mut rig, &mut peer).await;
+        drop(peer);
+        put_back(&mut rig, &old).await;
+        // It is taken in; then the PLC loses its memory, and a person confirms a config.
+        let mut peer = rig.open().await;
+        peer.play(Duration::from_secs(3)).await;
+        if rolled_back {
+            rig.plc.plc().roll_back();
+            rig.plc.plc().roll_back();
+        } else {
+            rig.plc.plc().lose_memory();
+        }
+        rig.plc.plc().history.clear();
+        peer.play(Duration::from_secs(3)).await;
+        confirm(&mut rig, &mut peer).await;
+        drop(peer);
+        let old = backup(&mut rig).await;
+        let mut peer = rig.open().await;
+        let lost = feed(&mut rig, &mut peer).await;
+        drop(peer);
+        put_back(&mut rig, &old).await;
+        let mut peer = rig.open().await;
+        for _ in 0..9 {
+            feed(&mut rig, &mut peer).await;
+        }
+        let again = again(&mut rig, &lost);
+        peer.order(&again).await;
+        peer.outcome(&lost.command).await;
+        assert_eq!(rig.plc.plc().ran.len(), 12, "it was given again");
+    }
+}
+
+/// The PLC lost its memory after the copy was made, and took doses since: those of its new epoch are
+/// taken in too.
+#[tokio::test(start_paused = true)]
+async fn p3_a_dose_of_an_epoch_that_the_journal_never_saw_is_not_given_again() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    feed(&mut rig, &mut peer).await;
+    drop(peer);
+    let old = backup(&mut rig).await;
+    let mut peer = rig.open().await;
+    rig.plc.plc().lose_memory();
+    peer.play(Duration::from_secs(3)).await;
+    confirm(&mut rig, &mut peer).await;
+    let lost = feed(&mut rig, &mut peer).await;
+    drop(peer);
+    put_back(&mut rig, &old).await;
+    let mut peer = rig.open().await;
+    peer.play(Duration::from_secs(3)).await;
+    confirm(&mut rig, &mut peer).await;
+    for _ in 0..9 {
+        feed(&mut rig, &mut peer).await;
+    }
+    let again = again(&mut rig, &lost);
+    peer.order(&again).await;
+    peer.outcome(&lost.command).await;
+    assert_eq!(rig.plc.plc().ran.len(), 11, "it was given again");
 }
 
 /// Plain tags show a number and no name: what went by it unknown to the journal is known to nobody.
