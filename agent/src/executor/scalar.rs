@@ -36,7 +36,7 @@ pub(super) struct Watch {
     fed: bool,
     /// It was not watched all the time, or something was seen that ends a dose short.
     broken: bool,
-    /// When it was about to be written.
+    /// When it was about to be written, or was last seen not to have begun.
     began_ms: Option<i64>,
     /// When it was first seen to have ended.
     ended_ms: Option<i64>,
@@ -154,6 +154,10 @@ impl Watch {
             Some((before, since)) if before == seen => (before, since),
             _ => (seen, now),
         });
+        // A gateway may pass the start on late: the wait is no part of the dose.
+        if snapshot.slot.is_some_and(|s| Some(s.last_sequence) != self.sequence) {
+            self.began_ms = self.began_ms.map(|_| now);
+        }
         // A gateway may show one tag of a scan before the others.
         let dwell = i64::try_from(job.cell.traits.dwell.as_millis()).unwrap_or(i64::MAX);
         let rested = now - since >= dwell.max(1) && !feeder.dosing;

@@ -135,6 +135,22 @@ async fn p2_a_dose_that_may_have_ended_short_and_nobody_measured_is_in_doubt() {
     }
 }
 
+/// The wait for a start that was passed on late is no part of the dose.
+#[tokio::test(start_paused = true)]
+async fn p2_a_dose_that_began_late_and_ended_short_is_in_doubt() {
+    let mut rig = unmeasured().await;
+    let mut peer = rig.open().await;
+    rig.plc.plc().fates = [Fate::Slow(Duration::from_secs(3)), Fate::Answered].into();
+    let order = rig.feed(2_000);
+    peer.order(&order).await;
+    peer.executing(&order.command).await;
+    peer.play(Duration::from_millis(4_500)).await;
+    assert_eq!(rig.plc.plc().ran.len(), 1);
+    rig.plc.plc().cut_power();
+    let end = peer.outcome(&order.command).await;
+    assert_eq!(end.state, CommandState::Uncertain, "{end:?}");
+}
+
 /// The same with a totaliser: it measured what fell.
 #[tokio::test(start_paused = true)]
 async fn p2_a_dose_that_a_power_cut_ended_is_partial_by_the_totaliser() {
