@@ -91,13 +91,18 @@ impl Farms {
     /// # Errors
     /// That the store cannot be asked.
     pub(super) async fn catch_up(&self, farm: &Farm, told: &[StoredCommand]) -> Result<(), Error> {
-        let ahead = farm.read(|s, _| {
-            told.iter().filter(|c| c.state.is_terminal()).any(|c| {
-                let here = s.commands.get(&c.name.request);
-                here.is_some_and(|here| here.value.state != c.state)
-            })
+        let ended = told.iter().filter(|c| c.state.is_terminal());
+        let ahead: Vec<_> = farm.read(|s, _| {
+            let here = |c: &StoredCommand| s.commands.get(&c.name.request).map(|c| c.value.state);
+            ended.filter(|c| here(c).is_some_and(|here| here != c.state)).cloned().collect()
         });
-        if ahead { self.reload(&farm.id).await.map(drop) } else { Ok(()) }
+        if ahead.is_empty() {
+            return Ok(());
+        }
+        self.reload(&farm.id).await?;
+        // A doubt that a person settled is not looked for by a reading anew.
+        farm.update(|s, _| ahead.into_iter().for_each(|c| s.put_command(Progress::stored(c))));
+        Ok(())
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use pasamanos_proto::model::{
-    Action, CommandState, ConfigField, FeederConfig, FieldSet, PageRequest, Reason, UpdateConfig,
+    Action, CommandState, ConfigField, FeederConfig, FieldSet, Mutation, PageRequest, Reason,
+    Resolve, UpdateConfig, Verdict,
 };
 use pasamanos_proto::pb::{self, connect_request};
 use pasamanos_server::control::Caller;
@@ -292,6 +294,43 @@ async fn p2_who_is_told_applied_then_reads_the_new_config() {
         agent.report(&frame, told).await;
         let answer = first.await.unwrap().unwrap();
         assert_eq!(answer.command.unwrap().state(), pb::CommandState::Applied);
+    }
+}
+
+/// A dose in doubt that a person settled, and whose evidence no session has shown: told, it is known here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p2_evidence_that_was_told_by_name_is_then_on_every_watch() {
+    let server = Server::start().await;
+    let mut agent = server.connect(hello(0)).await;
+    let id = request();
+    let asked = server.asking(id, 1, Action::FeedNow { portion_mg: 100 });
+    let frame = agent.command().await;
+    agent.says(&frame, pb::CommandState::Uncertain).await;
+    let doubted = asked.await.unwrap().unwrap();
+    assert_eq!(state_of(doubted.command.as_ref()), Some(pb::CommandState::Uncertain));
+    let said = Resolve { verdict: Verdict::NotFed, fed_mg: None };
+    let caller = Caller { author: "ana".into(), wait: SOON, request_hash: hash("said") };
+    let m = Mutation {
+        target: named(id),
+        request: request(),
+        validate_only: false,
+        note: pasamanos_proto::model::note("nothing fell").unwrap(),
+        action: said,
+    };
+    server.control.resolve(m, caller).await.unwrap();
+    let mut watch = Box::pin(server.control.watch_farm(&farm()).await.unwrap());
+    let _snapshot = watch.next().await.unwrap().unwrap();
+    let command = stored(&*server.control.store, &named(id)).await;
+    let ended = Ingest::Outcome(Box::new(report(&command, CommandState::Expired)));
+    committed(&server, agent.epoch, ended).await;
+    let read = server.control.command(&named(id)).await.unwrap();
+    assert_eq!(read.state(), pb::CommandState::Expired);
+    loop {
+        let message = watch.next().await.unwrap().unwrap();
+        let Some(pb::watch_farm_response::Event::Change(change)) = message.event else { continue };
+        let Some(shown) = change.commands.iter().find(|c| c.name == read.name) else { continue };
+        assert_eq!(shown.state(), pb::CommandState::Expired);
+        break;
     }
 }
 
