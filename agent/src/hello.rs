@@ -55,12 +55,19 @@ pub(crate) async fn build(
     });
     let _late = timeout(FIRST_READ, join_all(first)).await;
     let slots = join_all(farm.robots.values().map(slot)).await;
-    let reports = reports(farm).await;
+    let mut reports = reports(farm).await;
     let journal = &context.journal;
     let high_water = *journal.high_water().borrow();
     let unacked = journal.unacked().await?;
     let (mut commands, mut orders) = (Vec::new(), Vec::new());
     for entry in unacked.entries {
+        // What an outcome read may be newer than the last look, or older: the first status tells.
+        let read = entry.report.as_ref().and_then(|r| r.config.as_ref());
+        if read
+            .is_some_and(|c| reports.configs.get(&entry.order.feeder).is_some_and(|seen| seen != c))
+        {
+            reports.configs.remove(&entry.order.feeder);
+        }
         orders.push(entry.order.clone());
         commands.push(match entry.report {
             Some(_) if planted!("agent-outcome-told-once") => continue,

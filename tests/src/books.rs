@@ -119,6 +119,9 @@ pub fn run(history: &[Asked], truth: &Truth) -> Run {
             .collect(),
         acceptances: Vec::new(),
         expiry_ms: 0,
+        farm_values: Vec::new(),
+        lost_values: Vec::new(),
+        configs: Vec::new(),
         doses: truth.executions.iter().filter_map(dose).collect(),
         values: truth.configs.iter().copied().collect(),
         feeds: truth

@@ -26,6 +26,12 @@ pub struct Run {
     pub values: Vec<i64>,
     /// What left each feeder, as the PLC and as the history count it.
     pub feeds: Vec<Feed>,
+    /// Values that somebody at the farm set, those before the run included; no command sets one.
+    pub farm_values: Vec<i64>,
+    /// Values that a PLC came up with after it lost its memory; nobody set them.
+    pub lost_values: Vec<i64>,
+    /// What each feeder runs at the end, and how it came to that.
+    pub configs: Vec<Config>,
     /// The name of every dose record in the history.
     pub records: Vec<String>,
     /// How much later than its start limit a PLC may start a dose, because its own expiry clock is
@@ -123,6 +129,43 @@ pub struct Feed {
     pub excuse: Option<&'static str>,
 }
 
+/// One feeder's config, and its versions in the server's history.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The feeder.
+    pub feeder: String,
+    /// The value that its PLC runs at the end; `None` if nobody looked.
+    pub runs: Option<i64>,
+    /// Every version, oldest first.
+    pub versions: Vec<Version>,
+    /// Why a value may be credited to the farm or to nobody though another set it, if a rule allows it
+    /// in this run: who set it was forgotten with a database or a journal, or the PLC lost its memory
+    /// or put a value back by itself.
+    pub excuse: Option<&'static str>,
+}
+
+/// One config version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// From 1.
+    pub number: i64,
+    /// Its value.
+    pub value: i64,
+    /// Whose it is said to be.
+    pub author: Author,
+}
+
+/// Whom the history credits a version to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Author {
+    /// The command of this name.
+    Command(String),
+    /// Somebody at the farm.
+    Farm,
+    /// Nobody: the PLC lost its memory.
+    Nobody,
+}
+
 /// The token of a command's dose: the first 32 bits of SHA-256 of its name.
 #[must_use]
 pub fn token(name: &str) -> u32 {
@@ -168,6 +211,9 @@ pub fn check(run: &Run) -> Vec<String> {
     strangers(run, &ran, &mut wrong);
     acceptances(run, &mut wrong);
     starts(run, &mut wrong);
+    for config in &run.configs {
+        versions(run, config, &mut wrong);
+    }
     records(run, &mut wrong);
     wrong
 }
@@ -306,6 +352,42 @@ fn starts(run: &Run, wrong: &mut Vec<String>) {
                 dose.token
             ));
         }
+    }
+}
+
+/// P6: every version is credited to who set its value, the newest is what the PLC runs, and a config
+/// that was told to be set is in the history.
+fn versions(run: &Run, config: &Config, wrong: &mut Vec<String>) {
+    let mut tell = |what: String| wrong.push(format!("{}: {what}", config.feeder));
+    let values: BTreeMap<&str, i64> = run
+        .commands
+        .iter()
+        .filter_map(|c| match c.what {
+            What::Config(value) => Some((c.name.as_str(), value)),
+            _ => None,
+        })
+        .collect();
+    for (v, number) in config.versions.iter().zip(1..) {
+        if v.number != number {
+            tell(format!("version {number} is numbered {}", v.number));
+        }
+        let of_farm = run.farm_values.contains(&v.value);
+        let right = match &v.author {
+            Author::Command(name) => values.get(name.as_str()) == Some(&v.value),
+            Author::Farm => of_farm || config.excuse.is_some(),
+            Author::Nobody => run.lost_values.contains(&v.value) || config.excuse.is_some(),
+        };
+        if !right {
+            tell(format!(
+                "version {} has the value {}, credited to {:?}",
+                number, v.value, v.author
+            ));
+        }
+    }
+    if let Some(runs) = config.runs
+        && config.versions.last().is_none_or(|v| v.value != runs)
+    {
+        tell(format!("it runs {runs}, its newest version is {:?}", config.versions.last()));
     }
 }
 
@@ -475,6 +557,47 @@ mod tests {
     fn p7_a_start_limit_that_is_too_long_is_found() {
         assert!(check(&accepted(Some(0), 15_000)).is_empty());
         wrong(&accepted(Some(0), 15_100), "may start until");
+    }
+
+    #[test]
+    fn p6_a_version_that_is_credited_wrongly_is_found() {
+        let by = |author, value| Version { number: 1, value, author };
+        let history = |version: Version| {
+            let config = Config {
+                feeder: "tolva-1".into(),
+                runs: None,
+                versions: vec![version],
+                excuse: None,
+            };
+            Run {
+                configs: vec![config],
+                farm_values: vec![3],
+                lost_values: vec![4],
+                ..of(What::Config(7), &[Applied])
+            }
+        };
+        let mut good = history(by(Author::Command(NAME.into()), 7));
+        good.values.push(7);
+        assert!(check(&good).is_empty());
+        good.configs[0].versions.push(Version { number: 2, ..by(Author::Farm, 3) });
+        assert!(check(&good).is_empty());
+        good.configs[0].versions.push(Version { number: 3, ..by(Author::Nobody, 4) });
+        good.configs[0].runs = Some(7);
+        wrong(&good, "it runs 7");
+        for (author, value) in [
+            (Author::Farm, 7),
+            (Author::Farm, 4),
+            (Author::Nobody, 7),
+            (Author::Command(NAME.into()), 3),
+            (Author::Command("another".into()), 7),
+        ] {
+            let mut bad = history(by(author, value));
+            bad.values.push(7);
+            wrong(&bad, "credited to");
+            bad.configs[0].excuse = Some("an old database was put back");
+            let excused = !matches!(bad.configs[0].versions[0].author, Author::Command(_));
+            assert_eq!(check(&bad).is_empty(), excused);
+        }
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use pasamanos_faults::crash_point;
 use pasamanos_proto::model::{
-    BodyHash, CommandName, CommandOrder, CommandReport, CommandState, FeederId, Invalid, Reason,
-    RobotId, duration_from_ms, duration_ms,
+    ActionKind, BodyHash, CommandName, CommandOrder, CommandReport, CommandState, FeederId,
+    Invalid, Reason, RobotId, duration_from_ms, duration_ms,
 };
 use pasamanos_proto::pb::{self, LinkState, connect_request, connect_response};
 use tokio::sync::mpsc;
@@ -41,7 +41,7 @@ pub(super) struct Running<'a> {
     /// Outcomes that were sent and not acknowledged.
     awaited: BTreeMap<CommandName, (CommandReport, Instant)>,
     /// The feeders of commands that came in this session and were not acknowledged.
-    received: BTreeMap<CommandName, FeederId>,
+    received: BTreeMap<CommandName, (FeederId, ActionKind)>,
     /// Robots that could not be read for the hello: nothing about them is settled.
     unreadable: BTreeSet<RobotId>,
     /// The server may lack what it acknowledged: the next hello tells it.
@@ -198,10 +198,13 @@ impl<'a> Running<'a> {
                     self.ending = Some(report);
                     return Ok(Some(Frame::Status(status)));
                 }
-                if let Some(config) = &report.config
-                    && let Some(feeder) = self.feeder_of(&report.command).await
+                // One in doubt tells what the feeder runs, of itself and of those that it kept out.
+                let in_doubt = report.reason == Reason::ConfigInFlight;
+                if let Some((feeder, kind)) = self.subject_of(&report.command).await
+                    && (report.config.is_some() || kind == ActionKind::UpdateConfig)
+                    && !in_doubt
                 {
-                    self.reported.outcome(&feeder, config);
+                    self.reported.outcome(&feeder, report.config.as_ref());
                 }
                 crash_point!("agent.outcome.reported");
                 self.awaited.insert(report.command.clone(), (report.clone(), Instant::now()));
@@ -222,20 +225,20 @@ impl<'a> Running<'a> {
         if !self.reported.began() {
             return None;
         }
-        let feeder = self.feeder_of(name).await?;
+        let (feeder, _) = self.subject_of(name).await?;
         // Of its robot alone: a farm has hundreds of feeders and an outcome waits for this.
         let cell = self.shared.farm.robot_of(&feeder)?;
         let now = Reports { configs: BTreeMap::new(), ..reports_of(cell).await };
         self.reported.diff(now, self.shared.context.clock.monotonic_ms())
     }
 
-    /// The feeder of a command, which an outcome does not name.
-    async fn feeder_of(&self, command: &CommandName) -> Option<FeederId> {
-        if let Some(feeder) = self.received.get(command) {
-            return Some(feeder.clone());
+    /// The feeder of a command and what it does, which an outcome does not name.
+    async fn subject_of(&self, command: &CommandName) -> Option<(FeederId, ActionKind)> {
+        if let Some(subject) = self.received.get(command) {
+            return Some(subject.clone());
         }
         let entry = self.shared.context.journal.lookup(command).await.ok()??;
-        Some(entry.order.feeder)
+        Some((entry.order.feeder, entry.order.action.kind()))
     }
 
     fn heartbeat(&self) -> pb::Heartbeat {
@@ -292,7 +295,8 @@ impl<'a> Running<'a> {
             Frame::HeartbeatAck(_) => self.lived = true,
             Frame::Command(frame) => match CommandOrder::try_from(frame.clone()) {
                 Ok(order) => {
-                    self.received.insert(order.command.clone(), order.feeder.clone());
+                    let subject = (order.feeder.clone(), order.action.kind());
+                    self.received.insert(order.command.clone(), subject);
                     self.shared.executor.receive(order, self.terms.epoch).await;
                 }
                 Err(e) => {

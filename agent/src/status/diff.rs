@@ -28,9 +28,13 @@ impl Reported {
         Self { configs, ..Self::default() }
     }
 
-    /// An outcome told what the feeder runs.
-    pub(crate) fn outcome(&mut self, feeder: &FeederId, config: &ObservedConfig) {
-        self.configs.insert(feeder.clone(), config.clone());
+    /// An outcome told what the feeder runs. Without that it is told anew: before the end of a config
+    /// command the server took nothing else.
+    pub(crate) fn outcome(&mut self, feeder: &FeederId, config: Option<&ObservedConfig>) {
+        match config {
+            Some(config) => self.configs.insert(feeder.clone(), config.clone()),
+            None => self.configs.remove(feeder),
+        };
     }
 
     /// Whether the first report, which is full, was told.

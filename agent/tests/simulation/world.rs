@@ -51,6 +51,10 @@ pub(super) struct World {
     wishes: Vec<Wish>,
     etags: Vec<String>,
     portion: i32,
+    /// The portions that the farm's own screen set, and the one before.
+    farm_portions: Vec<i32>,
+    /// The portions that a PLC without its memory came up with.
+    lost_portions: Vec<i32>,
     numbers: u128,
 }
 
@@ -131,6 +135,8 @@ impl World {
             wishes: Vec::new(),
             etags: Vec::new(),
             portion: 1_000,
+            lost_portions: Vec::new(),
+            farm_portions: config().portion_mg.into_iter().collect(),
             numbers: u128::from(seed) << 32,
         };
         world.online().await;

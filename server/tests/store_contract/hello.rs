@@ -211,8 +211,9 @@ pub async fn a_config_in_doubt_is_not_credited_to_the_farm(store: &dyn Store) {
     finds(&mut next, 1, 2_000);
     let opened = open(store, next).await;
     assert_eq!(opened.settled[0].state, CommandState::Uncertain);
-    assert_eq!(stored_feeder(store, 1).await.version.unwrap().number, 1);
-    // The journal's outcome credits the command.
+    let version = stored_feeder(store, 1).await.version.unwrap();
+    assert_eq!(version.command, Some(new.name.request), "in doubt, and nobody else set it");
+    // The journal's outcome says the same.
     let mut next = hello(opened.epoch);
     finds(&mut next, 1, 2_000);
     let mut applied = report(&new, CommandState::Applied);
@@ -226,6 +227,19 @@ pub async fn a_config_in_doubt_is_not_credited_to_the_farm(store: &dyn Store) {
         panic!("within the rules")
     };
     assert_eq!(portion_mg, Some(2_000));
+}
+
+/// RULES 6.1: what the farm set meanwhile is its own, whatever becomes of a command in doubt.
+pub async fn a_farm_edit_beside_a_config_in_doubt_is_the_farms(store: &dyn Store) {
+    let epoch = first_session(store).await.epoch;
+    accept(store, update(store, 1, epoch, 2_000).await).await;
+    let mut next = hello(0);
+    finds(&mut next, 1, 1_300);
+    let opened = open(store, next).await;
+    assert_eq!(opened.settled[0].state, CommandState::Uncertain);
+    let version = stored_feeder(store, 1).await.version.unwrap();
+    assert_eq!((version.number, version.author), (2, ConfigAuthor::Farm));
+    assert_eq!((version.command, version.config), (None, observed(1_300)));
 }
 
 pub async fn a_persons_settlement_is_told_again(store: &dyn Store) {

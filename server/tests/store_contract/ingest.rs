@@ -145,6 +145,25 @@ pub async fn a_config_report_waits_for_the_open_command(store: &dyn Store) {
     assert_eq!((version.author, version.config), (ConfigAuthor::Farm, observed(1_700)));
 }
 
+/// RULES 6.5: what a late write set is told by the PLC before its own outcome is.
+pub async fn a_late_write_that_shows_before_its_outcome_is_the_commands(store: &dyn Store) {
+    let epoch = first_session(store).await.epoch;
+    let new = accept(store, update(store, 1, epoch, 2_000).await).await;
+    let mut doubt = report(&new, CommandState::Uncertain);
+    doubt.reason = Reason::ReadbackNotProven;
+    settle(store, epoch, doubt).await;
+    ingest(store, epoch, Ingest::Config(feeder_id(1), observed(1_300))).await;
+    let version = stored_feeder(store, 1).await.version.expect("a version");
+    assert_eq!((version.author, version.command), (ConfigAuthor::Farm, None), "another value");
+    ingest(store, epoch, Ingest::Config(feeder_id(1), observed(2_000))).await;
+    let mut applied = report(&new, CommandState::Applied);
+    applied.config = Some(observed(2_000));
+    let (_, feeder, _) = settle(store, epoch, applied).await;
+    let version = feeder.version.expect("a version");
+    assert_eq!((version.number, version.author), (3, ConfigAuthor::Command));
+    assert_eq!(version.command, Some(new.name.request));
+}
+
 pub async fn a_raw_config_is_stored_as_it_is(store: &dyn Store) {
     let epoch = first_session(store).await.epoch;
     let raw = pb::FeederConfig {

@@ -75,6 +75,7 @@ on_sqlite! {
         what_was_settled_before_is_named,
         a_config_made_at_the_farm_becomes_a_version,
         a_config_in_doubt_is_not_credited_to_the_farm,
+        a_farm_edit_beside_a_config_in_doubt_is_the_farms,
         a_persons_settlement_is_told_again,
         lost_records_become_one_gap,
         a_dead_process_leaves_doubt,
@@ -88,6 +89,7 @@ on_sqlite! {
     ingest::{
         an_outcome_changes_command_and_config_together,
         a_mixture_is_the_commands_and_not_the_farms,
+        a_late_write_that_shows_before_its_outcome_is_the_commands,
         an_outcome_that_comes_again_changes_nothing,
         only_uncertain_changes_and_only_once,
         a_superseded_session_cannot_report,

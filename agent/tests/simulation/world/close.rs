@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use pasamanos_proto::model::{CommandName, PageRequest, Reason, RequestId};
-use pasamanos_tests::check::{self, Dose, Feed};
+use pasamanos_proto::model::{CommandName, ObservedConfig, PageRequest, Reason, RequestId};
+use pasamanos_proto::pb::ConfigAuthor;
+use pasamanos_tests::check::{self, Author, Config, Dose, Feed, Version};
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
@@ -13,6 +14,10 @@ use crate::testing::{FEEDER, Fate, OTHER, Ran};
 
 /// Longer than any write is late and any limit runs, so that what is to come has come.
 const SETTLE: Duration = Duration::from_secs(100);
+
+fn portion(config: &ObservedConfig) -> i64 {
+    config.valid().and_then(|c| c.portion_mg).expect("a portion").into()
+}
 
 impl World {
     /// Everything is well again, and what is to come has come.
@@ -89,14 +94,15 @@ impl World {
                 self.book.wrong(format!("{name}: it was accepted and is not known any more"));
             }
         }
-        let (commands, refusals, acceptances, wrong, met) =
-            self.book.close(&|name: &CommandName| known.contains(name), self.excuse);
-        let (mut feeds, mut records) = (Vec::new(), Vec::new());
+        let (mut feeds, mut records, mut configs) = (Vec::new(), Vec::new(), Vec::new());
         for id in [FEEDER, OTHER] {
             let history_mg = self.history(id, &mut records).await;
             let plc_mg = i64::try_from(self.plc.plc().feeder(id).total_mg).unwrap();
             feeds.push(Feed { feeder: id.into(), plc_mg, history_mg, excuse: self.excuse });
+            configs.push(self.config(id).await);
         }
+        let (commands, refusals, acceptances, wrong, met) =
+            self.book.close(&|name: &CommandName| known.contains(name), self.excuse);
         let plc = self.plc.plc();
         let dose = |r: &Ran| Dose {
             token: r.token,
@@ -109,6 +115,9 @@ impl World {
             acceptances,
             doses: plc.ran.iter().map(dose).collect(),
             values: plc.portions_set.iter().map(|v| (*v).into()).collect(),
+            farm_values: self.farm_portions.iter().map(|v| (*v).into()).collect(),
+            lost_values: self.lost_portions.iter().map(|v| (*v).into()).collect(),
+            configs,
             feeds,
             records,
             // It counts seconds.
@@ -116,6 +125,33 @@ impl World {
         };
         let wrong = wrong.into_iter().chain(check::check(&run)).collect();
         Judged { wrong, met }
+    }
+
+    /// A feeder's config: what its PLC runs, and the server's history of it.
+    async fn config(&self, id: &str) -> Config {
+        let (store, feeder) = (self.server.store(), feeder(id));
+        let (mut versions, mut after) = (Vec::new(), String::new());
+        loop {
+            let page = store.versions(&feeder, &PageRequest { size: 500, after }).await.unwrap();
+            for v in page.items {
+                let author = match v.author {
+                    ConfigAuthor::Command => Author::Command(
+                        CommandName::new(farm(), v.command.expect("its command")).to_string(),
+                    ),
+                    ConfigAuthor::PlcMemoryLost => Author::Nobody,
+                    _ => Author::Farm,
+                };
+                self.book.met(format!("a version of {}", v.author.as_str_name()));
+                versions.push(Version { number: v.number, value: portion(&v.config), author });
+            }
+            match page.next {
+                Some(next) => after = next,
+                None => break,
+            }
+        }
+        versions.reverse();
+        let runs = portion(&self.plc.plc().feeder(id).config);
+        Config { feeder: id.into(), runs: Some(runs), versions, excuse: self.excuse }
     }
 
     /// What the server's history has of a feeder, mg.

@@ -41,10 +41,15 @@ impl World {
         let meal_ms = self.random.u64(500..9_000);
         let id = if self.random.bool() { FEEDER } else { OTHER };
         let portion = if edit { self.next_portion() } else { 0 };
+        if edit {
+            self.farm_portions.push(portion);
+        }
         let slow = self.one_in(6);
         let mut takes = || if slow { self.random.u64(0..1_800) } else { 0 };
         let takes = (takes(), takes());
         let lie = (self.special == Special::Lies && self.one_in(4)).then(|| self.random.u8(0..4));
+        let blank = (lie == Some(0) && self.random.bool()).then(|| self.next_portion());
+        self.lost_portions.extend(blank);
         if lie == Some(1) {
             // It forgets what was seen: of a dose that nobody saw before it was forgotten nobody can
             // tell, and the rules ask of a PLC that it latches before its motor starts.
@@ -80,7 +85,17 @@ impl World {
             self.book.met("fault: a hold set at the farm");
         }
         match lie {
-            Some(0) => plc.lose_memory(),
+            Some(0) => {
+                plc.lose_memory();
+                for id in [FEEDER, OTHER] {
+                    if let Some(portion_mg) = blank {
+                        let blank = FeederConfig { portion_mg: Some(portion_mg), ..config() };
+                        let f = plc.feeder(id);
+                        f.config = ObservedConfig::Valid(blank);
+                        f.revision = 1;
+                    }
+                }
+            }
             // One that was consumed and never told can be known by nobody.
             Some(1) if plc.told != Some(plc.slot.last_sequence) => return,
             Some(1) => plc.roll_back(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pasamanos_proto::model::{
-    AgentName, FarmId, FeederId, Inventory, ObservedConfig, RequestId, RobotId,
+    Action, AgentName, FarmId, FeederId, Inventory, ObservedConfig, RequestId, RobotId,
 };
 use pasamanos_proto::pb;
 use pasamanos_proto::pb::ConfigAuthor;
@@ -14,7 +14,7 @@ use sqlx::Row as _;
 use super::rows::parsed;
 use super::tx::Tx;
 use super::words::{Word, hex};
-use super::{read, reversion};
+use super::{read, reversion, rows};
 use crate::domain::ports::{StoreError, StoredFeeder, StoredTank, StoredVersion};
 
 fn encoded(config: &ObservedConfig) -> Vec<u8> {
@@ -65,6 +65,13 @@ pub async fn observe(
         return Ok(false);
     }
     let number = feeder.version.as_ref().map_or(0, |v| v.number) + 1;
+    let whose = match whose {
+        Whose::Farm | Whose::Unknown => {
+            let doubted = doubted(tx, farm, &feeder.id, config).await?;
+            doubted.map_or(whose, Whose::Command)
+        }
+        _ => whose,
+    };
     let (author, command) = whose.author();
     let reversion = match whose {
         Whose::Farm if number > 2 => reversion::find(tx, farm, feeder, &bytes, now_ms).await?,
@@ -103,6 +110,37 @@ pub async fn observe(
     }
     feeder.version = Some(version);
     Ok(true)
+}
+
+/// The newest command in doubt that sets exactly this, settled by a person or not: its late write may
+/// be told by what the PLC runs sooner than by its own outcome.
+async fn doubted(
+    tx: &mut Tx<'_>,
+    farm: &FarmId,
+    feeder: &FeederId,
+    config: &ObservedConfig,
+) -> Result<Option<RequestId>, StoreError> {
+    let rows = sqlx::query(concat!(
+        "SELECT ",
+        rows::command_columns!(),
+        " FROM commands c
+          WHERE farm = $1 AND feeder = $2 AND kind = 'update_config'
+            AND state IN ('ACCEPTED', 'UNCERTAIN') AND state = 'UNCERTAIN'
+          ORDER BY ord DESC LIMIT 16"
+    ))
+    .bind(farm.to_string())
+    .bind(feeder.to_string())
+    .fetch_all(tx.conn())
+    .await?;
+    for row in &rows {
+        let command = rows::command(row)?;
+        if let Action::UpdateConfig { new, .. } = command.action
+            && ObservedConfig::Valid(new) == *config
+        {
+            return Ok(Some(command.name.request));
+        }
+    }
+    Ok(None)
 }
 
 /// Takes an agent's inventory in: what is new is added, what is missing stays, what another agent

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use pasamanos_proto::model::{
-    ActionKind, AgentName, CommandName, CommandReport, CommandState, FeederId, Hello, Reason,
+    Action, ActionKind, AgentName, CommandName, CommandReport, CommandState, FeederId, Hello,
+    ObservedConfig, Reason,
 };
 use sqlx::Row as _;
 
@@ -196,8 +197,8 @@ fn conflict(command: &StoredCommand, report: &CommandReport) -> Option<&'static 
         .then_some("the agent's outcome contradicts the one that is stored")
 }
 
-/// Makes versions of what the PLCs were found to run, except where a config command is in doubt:
-/// its evidence will tell whose the values are.
+/// Makes versions of what the PLCs were found to run, except where a config command is in doubt that
+/// set some of it and not all: its evidence will tell whose the values are.
 async fn take_configs(
     tx: &mut Tx<'_>,
     hello: &Hello,
@@ -210,18 +211,34 @@ async fn take_configs(
             continue;
         };
         // `have` was read before the commands were settled: ask again where there was one.
-        if feeder.pending.is_some() {
+        if let Some(request) = feeder.pending {
+            let name = CommandName::new(hello.agent.farm.clone(), request);
+            let command = read::command(tx.conn(), &name).await?;
+            if command.is_some_and(|c| !known_end(c.state) && shows_in_part(&c.action, config)) {
+                continue;
+            }
             match read::feeder(tx.conn(), &hello.agent.farm, &found.id).await? {
                 Some(now) => *feeder = now,
                 None => continue,
             }
         }
-        if feeder.pending.is_none() {
-            let whose = if found.memory_lost { Whose::MemoryLost } else { whose };
-            feeders::observe(tx, &hello.agent.farm, feeder, config, whose, now_ms).await?;
-        }
+        let whose = if found.memory_lost { Whose::MemoryLost } else { whose };
+        feeders::observe(tx, &hello.agent.farm, feeder, config, whose, now_ms).await?;
     }
     Ok(())
+}
+
+fn known_end(state: CommandState) -> bool {
+    state.is_terminal() && state != CommandState::Uncertain
+}
+
+/// Whether some of what this command set shows, and not all of it.
+fn shows_in_part(action: &Action, config: &ObservedConfig) -> bool {
+    let Action::UpdateConfig { base, new, .. } = action else { return false };
+    let base = ObservedConfig::from(base.clone());
+    let (Some(base), Some(config)) = (base.valid(), config.valid()) else { return false };
+    let moved = base.diff(config);
+    !moved.is_empty() && config != new && base.merged(new, &moved) == *config
 }
 
 /// Persons' settlements of doses that are still in doubt: the agent may hold a lock for each. The
