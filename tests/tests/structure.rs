@@ -1,4 +1,5 @@
-//! The import rule, and that every module says what it is. Reads the sources as text.
+//! The import rule, that every module says what it is, and that the tests which the rules name are
+//! there. Reads the sources as text.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "tests")]
 
@@ -157,4 +158,73 @@ fn p12_every_rpc_declares_its_access() {
         }
     }
     assert_eq!(rpcs, 16);
+}
+
+/// Every file below a directory with one of these endings, what is built or installed left out.
+fn files(dir: &Path, endings: &[&str]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() {
+            if !name.starts_with('.') && !["target", "node_modules"].contains(&name.as_str()) {
+                found.extend(files(&path, endings));
+            }
+        } else if endings.iter().any(|end| name.ends_with(end)) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// What stands between two marks, each time.
+fn between<'a>(text: &'a str, open: &str, close: &str) -> Vec<&'a str> {
+    let parts = text.split(open).skip(1);
+    parts.filter_map(|part| part.split_once(close).map(|(inner, _)| inner)).collect()
+}
+
+/// The table of rules names tests that are there, and every rule has one or says that it has none.
+#[test]
+fn every_rule_names_tests_that_exist() {
+    let all: Vec<_> = files(&root(), &[".rs", ".py", ".ts", ".tsx"]);
+    let all: String = all.iter().map(|p| std::fs::read_to_string(p).unwrap()).collect();
+    let table = std::fs::read_to_string(root().join("docs/rules.md")).unwrap();
+    let (mut broken, mut rows, mut named) = (Vec::new(), 0, 0);
+    for line in table.lines() {
+        let cells: Vec<_> = line.split(" | ").collect();
+        let rule = cells[0].trim_start_matches("| ");
+        if !rule.starts_with(|c: char| c.is_ascii_digit()) || cells.len() < 4 {
+            continue;
+        }
+        rows += 1;
+        let tests = cells[cells.len() - 1];
+        let code: Vec<_> = tests.split('`').skip(1).step_by(2).collect();
+        let of_code = code.iter().filter(|name| name.contains('_') && !name.contains(['.', ' ']));
+        let of_code: Vec<_> = of_code.filter(|n| **n == n.to_lowercase()).collect();
+        let said = between(tests, "“", "”");
+        for name in &of_code {
+            let (rust, python) = (format!("fn {name}("), format!("def {name}("));
+            if !all.contains(&rust) && !all.contains(&python) {
+                broken.push(format!("{rule}: no test is named {name}"));
+            }
+        }
+        for name in &said {
+            if !all.contains(name) {
+                broken.push(format!("{rule}: no test says “{name}”"));
+            }
+        }
+        named += of_code.len() + said.len();
+        if of_code.is_empty() && said.is_empty() && !tests.contains("**not ") {
+            broken.push(format!("{rule}: no test, and it does not say so"));
+        }
+        for path in between(tests, "(", ")") {
+            for path in path.split([',', ';', ' ']).filter(|p| p.contains('/') && p.contains('.')) {
+                if !root().join(path).exists() {
+                    broken.push(format!("{rule}: no file {path}"));
+                }
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+    assert!(rows > 60 && named > 150, "the table was not read: {rows} rows, {named} tests");
 }

@@ -261,18 +261,20 @@ async fn p2_a_hold_of_an_older_session_overtakes_nothing_of_a_newer_one() {
 async fn p3_a_hold_of_a_newer_session_overtakes_whatever_its_number() {
     let mut rig = Rig::new().await;
     let mut peer = rig.open().await;
-    rig.plc.plc().fates = [Fate::Late(Duration::from_secs(4)), Fate::Answered].into();
+    // However long the next session takes to come, no repeat of the dose arrives before the hold.
+    rig.plc.plc().fates = [Fate::Late(Duration::from_mins(1)), Fate::Lost].into();
     let mut dose = rig.feed(1_000);
     dose.number = 50;
     peer.order(&dose).await;
     peer.executing(&dose.command).await;
     drop(peer);
     let mut peer = rig.open().await;
+    rig.plc.plc().fates = [Fate::Answered].into();
     let hold = rig.order(FEEDER, Action::Hold);
     peer.order(&hold).await;
     assert_eq!(peer.outcome(&hold.command).await.state, CommandState::Applied);
     let end = peer.outcome(&dose.command).await;
     assert_eq!((end.state, end.reason), (CommandState::Rejected, Reason::SupersededByHold));
-    peer.play(Duration::from_secs(20)).await;
+    peer.play(Duration::from_secs(90)).await;
     assert!(rig.plc.plc().ran.is_empty());
 }

@@ -6,6 +6,17 @@
 //! `make soak SEEDS=5000 FIRST=0` runs more of them; a seed that fails is named, with how to run it
 //! alone. Order within one simulated instant is the scheduler's, so a rare failure may need a few
 //! tries of its seed.
+//!
+//! What it does not do:
+//! - a PLC that rolls back before anybody read what it consumed: nobody can know (`disturb.rs`);
+//! - plain tags without a sequenced slot, whose doses nothing proves not to have run;
+//! - a database and a journal that are both put back (tests/tests/restores.rs does that);
+//! - a journal put back within 30 s of its agent's last session: a dose of it may still start
+//!   (`interrupt.rs`);
+//! - a database or journal put back with no session opened since: nothing shows that it is old;
+//! - a config of several tags of which some are taken, and edits of anything but the portion;
+//! - several replicas, Redis and Postgres, and more than one farm, agent or robot;
+//! - a machine that sleeps, and a monotonic clock that runs fast or slow.
 
 #![allow(
     clippy::unwrap_used,
