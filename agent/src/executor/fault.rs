@@ -105,10 +105,20 @@ async fn stands(job: &Job, code: u32) -> Option<bool> {
     }
 }
 
-/// Goes on looking, beside other commands, at what became of a reset that could not be read back.
+/// Goes on looking, beside other commands and after a restart, at what became of a reset that could not
+/// be read back. A PLC that is back may still have the write before it: the fault must stand for a while.
 pub(super) async fn settle(job: Job, code: u32) {
-    let Some(stands) = stands(&job, code).await else { return };
-    let verdict = if stands { refused() } else { Verdict::applied() };
+    let mut since = None;
+    let verdict = loop {
+        match stands(&job, code).await {
+            None => return,
+            Some(false) => break Verdict::applied(),
+            Some(true) if job.now_ms() - *since.get_or_insert(job.now_ms()) >= SHOW_MS => {
+                break refused();
+            }
+            Some(true) => sleep(LOOK * 5).await,
+        }
+    };
     job.end_with_book(verdict, true, |_, _, _| {}).await;
 }
 

@@ -216,7 +216,7 @@ pub(super) async fn settle_resume(job: Job) {
         }
         tokio::select! {
             () = sleep(LOOK * 10) => {}
-            // It is in the journal: the next start says that the hold stands.
+            // It is in the journal: the next start goes on.
             () = job.context.stop.cancelled() => return,
         }
     }

@@ -24,6 +24,8 @@ pub(super) struct Recovered {
 pub(super) async fn sort(context: &Context, cell: &Arc<RobotCell>, open: Vec<Entry>) -> Recovered {
     let mut recovered = Recovered::default();
     for entry in open {
+        // It was sent, and told as in doubt: what the PLC shows ends that, as if nobody had restarted.
+        let doubted = entry.report.is_some();
         let job = Job::recovered(context.clone(), Arc::clone(cell), &entry);
         tracing::info!(command = %entry.order.command, kind = entry.order.action.kind().as_str(), "found open");
         match entry.order.action {
@@ -40,7 +42,13 @@ pub(super) async fn sort(context: &Context, cell: &Arc<RobotCell>, open: Vec<Ent
                 }
             }
             Action::Hold => {
-                recovered.others.push(Box::pin(hold::until_held(job, entry.report.is_some())));
+                recovered.others.push(Box::pin(hold::until_held(job, doubted)));
+            }
+            Action::Resume if doubted => {
+                recovered.others.push(Box::pin(hold::settle_resume(job)));
+            }
+            Action::ResetFault { fault_code } if doubted => {
+                recovered.others.push(Box::pin(fault::settle(job, fault_code)));
             }
             Action::Resume => recovered.others.push(Box::pin(hold::resume_recovered(job))),
             Action::ResetFault { fault_code } => {

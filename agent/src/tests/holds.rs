@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use pasamanos_proto::model::{Action, CommandState, FeederConfig, Reason};
+use pasamanos_proto::model::{
+    Action, CommandName, CommandReport, CommandState, FeederConfig, Reason,
+};
 use pasamanos_proto::pb;
 
 use crate::driver::Profile;
-use crate::testing::{FEEDER, Fate, OTHER, Rig, ScriptedPlc, config};
+use crate::testing::{FEEDER, Fate, OTHER, Peer, Rig, ScriptedPlc, config};
 
 #[tokio::test(start_paused = true)]
 async fn a_hold_ends_a_running_dose_and_what_waits_behind_it() {
@@ -277,4 +279,88 @@ async fn p3_a_hold_of_a_newer_session_overtakes_whatever_its_number() {
     assert_eq!((end.state, end.reason), (CommandState::Rejected, Reason::SupersededByHold));
     peer.play(Duration::from_secs(90)).await;
     assert!(rig.plc.plc().ran.is_empty());
+}
+
+/// The end of a doubt, in this session or, since a robot that can be read again is introduced anew, a next.
+async fn end_of(rig: &mut Rig, peer: &mut Peer, name: &CommandName) -> CommandReport {
+    let ended = |r: &&CommandReport| {
+        r.command == *name && r.state.is_terminal() && r.state != CommandState::Uncertain
+    };
+    for _ in 0..60 {
+        if let Some(end) = peer.reports.iter().find(ended) {
+            return end.clone();
+        }
+        if !peer.play(Duration::from_secs(1)).await {
+            *peer = rig.session().await;
+            let hello = peer.hello().await;
+            if let Some(end) = hello.commands.iter().find(ended) {
+                return end.clone();
+            }
+            let epoch = rig.next_epoch();
+            peer.welcome(epoch).await;
+        }
+    }
+    panic!("nobody told the end of {name}");
+}
+
+/// The same after a restart: the doubt ends by what is read, and not by the restart.
+#[tokio::test(start_paused = true)]
+async fn p2_a_resume_and_a_reset_in_doubt_are_settled_after_a_restart_too() {
+    // Whether the resume was executed or not: the hold stands in the journal, is written again, and
+    // only once that shows is the resume told as refused.
+    for fate in [Fate::AnswerLost, Fate::Lost] {
+        let mut rig = Rig::new().await;
+        let mut peer = rig.open().await;
+        let hold = rig.order(FEEDER, Action::Hold);
+        peer.order(&hold).await;
+        peer.outcome(&hold.command).await;
+        {
+            let mut plc = rig.plc.plc();
+            plc.fates = [fate].into();
+            plc.read_takes = (Duration::from_secs(1), Duration::ZERO);
+        }
+        let resume = rig.order(FEEDER, Action::Resume);
+        peer.order(&resume).await;
+        peer.executing(&resume.command).await;
+        rig.plc.plc().readable = false;
+        assert_eq!(peer.outcome(&resume.command).await.state, CommandState::Uncertain);
+        rig.restart().await;
+        let mut peer = rig.open().await;
+        peer.play(Duration::from_secs(20)).await;
+        assert!(peer.reports.iter().all(|r| r.command != resume.command), "nothing was read");
+        {
+            let mut plc = rig.plc.plc();
+            plc.fates = [Fate::Answered].into();
+            plc.readable = true;
+        }
+        let end = end_of(&mut rig, &mut peer, &resume.command).await;
+        assert_eq!((end.state, end.reason), (CommandState::Rejected, Reason::PlcRefused));
+        assert!(rig.plc.plc().feeder(FEEDER).held, "{fate:?}");
+    }
+    for (goes_after, end) in [
+        (Some(Duration::ZERO), CommandState::Applied),
+        // The reset waited before a PLC that was away.
+        (Some(Duration::from_secs(2)), CommandState::Applied),
+        (None, CommandState::Rejected),
+    ] {
+        let mut rig = Rig::new().await;
+        rig.plc.plc().faults = vec![7];
+        rig.plc.plc().read_takes = (Duration::from_secs(1), Duration::ZERO);
+        let mut peer = rig.open().await;
+        let reset = rig.order(FEEDER, Action::ResetFault { fault_code: 7 });
+        peer.order(&reset).await;
+        peer.executing(&reset.command).await;
+        rig.plc.plc().readable = false;
+        assert_eq!(peer.outcome(&reset.command).await.state, CommandState::Uncertain);
+        rig.plc.plc().faults = vec![7];
+        rig.restart().await;
+        let mut peer = rig.open().await;
+        rig.plc.plc().readable = true;
+        if let Some(after) = goes_after {
+            peer.play(after).await;
+            rig.plc.plc().faults.clear();
+        }
+        let told = end_of(&mut rig, &mut peer, &reset.command).await;
+        assert_eq!(told.state, end, "{goes_after:?}");
+    }
 }
