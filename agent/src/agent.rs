@@ -271,7 +271,7 @@ fn state(
         robot,
         fresh: loaded.fresh || never_read,
         slot: known.slot,
-        consumed: None,
+        consumed: known.consumed,
         recall: known.recall,
         plc_epoch: known.plc_epoch,
         open_dose: None,

@@ -92,6 +92,18 @@ pub(super) fn change(script: &mut Script, change: Change, now: i64, high_water: 
                 .bind(robot.to_string())
                 .bind(i64::from(epoch));
         }
+        Change::Consumed(robot, slot) => {
+            script
+                .add(
+                    "INSERT INTO robots (robot, slot_epoch, slot_sequence, consumed_epoch, \
+                     consumed_sequence) VALUES (?, 0, 0, ?, ?) \
+                     ON CONFLICT (robot) DO UPDATE SET consumed_epoch = excluded.consumed_epoch, \
+                     consumed_sequence = excluded.consumed_sequence",
+                )
+                .bind(robot.to_string())
+                .bind(slot.map(|s| i64::from(s.0)))
+                .bind(slot.map(|s| i64::from(s.1)));
+        }
         Change::Recalled { robot, epoch, sequence, doses, gap } => {
             script
                 .add(

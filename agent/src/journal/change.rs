@@ -125,6 +125,8 @@ pub(crate) enum Change {
     GapClosed(Option<RobotId>),
     /// A robot's PLC was read to be in this epoch.
     PlcEpoch(RobotId, u32),
+    /// The slot of a robot that was last read as consumed; `None` if its PLC forgot it.
+    Consumed(RobotId, Option<(u32, u32)>),
     /// A hold begins.
     Hold(HoldRow),
     /// A hold ends.

@@ -50,6 +50,8 @@ pub(crate) struct LoadedRobot {
     pub slot: Option<(u32, u32)>,
     /// The PLC's epoch as last read.
     pub plc_epoch: Option<u32>,
+    /// The slot that was last read as consumed.
+    pub consumed: Option<(u32, u32)>,
     /// What the PLC took unknown to the journal.
     pub recall: Recall,
 }
@@ -131,13 +133,17 @@ async fn robots(
         let sequence = u32_of(r.get("slot_sequence"))?;
         let plc_epoch = r.get::<Option<i64>, _>("plc_epoch").map(u32_of).transpose()?;
         let slot = (epoch != 0 || sequence != 0).then_some((epoch, sequence));
-        let through = match (r.get("recalled_epoch"), r.get("recalled_sequence")) {
-            (Some(epoch), Some(sequence)) => Some((u32_of(epoch)?, u32_of(sequence)?)),
-            _ => None,
+        let pair = |epoch, sequence| match (r.get(epoch), r.get(sequence)) {
+            (Some(epoch), Some(sequence)) => {
+                Ok::<_, JournalError>(Some((u32_of(epoch)?, u32_of(sequence)?)))
+            }
+            _ => Ok(None),
         };
+        let through = pair("recalled_epoch", "recalled_sequence")?;
+        let consumed = pair("consumed_epoch", "consumed_sequence")?;
         let gap = r.get::<i64, _>("gap") != 0;
         let recall = Recall { through, gap, ..Recall::default() };
-        robots.insert(parse(r.get("robot"))?, LoadedRobot { slot, plc_epoch, recall });
+        robots.insert(parse(r.get("robot"))?, LoadedRobot { slot, plc_epoch, consumed, recall });
     }
     for r in sqlx::query("SELECT * FROM recalled").fetch_all(conn).await? {
         let robot = robots.entry(parse(r.get("robot"))?).or_default();

@@ -96,8 +96,11 @@ impl State {
         now: &Moment,
         changes: &mut Vec<Change>,
     ) {
-        if self.slot == Some((slot.epoch, slot.last_sequence)) {
+        // Durable, because a restart forgets what the executor saw: a PLC that rolled back meanwhile would
+        // take a fence for a dose that it gave, and the dose would be told as never executed.
+        if self.slot == Some((slot.epoch, slot.last_sequence)) && self.consumed != self.slot {
             self.consumed = self.slot;
+            changes.push(Change::Consumed(self.robot.clone(), self.consumed));
         }
         let known = self.journal_slot(Some(slot));
         let behind =
@@ -118,6 +121,7 @@ impl State {
         let sequence = if another { 0 } else { slot.last_sequence };
         self.slot = Some((slot.epoch, sequence));
         self.consumed = None;
+        changes.push(Change::Consumed(self.robot.clone(), None));
         changes.push(Change::Slot(self.robot.clone(), slot.epoch, sequence));
         self.recall_again(slot, changes);
         for book in self.feeders.values_mut() {

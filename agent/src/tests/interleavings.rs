@@ -67,6 +67,37 @@ async fn p2_a_dose_that_the_plc_forgot_is_not_expired_by_a_restart() {
     assert_eq!(rig.plc.plc().ran.len(), 1);
 }
 
+/// RULES 6.7: the same while the agent is away. A fence that the PLC took afterwards would say of a dose
+/// that it gave that it never did.
+#[tokio::test(start_paused = true)]
+async fn p2_a_plc_that_rolls_back_beside_a_restart_leaves_its_dose_in_doubt() {
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    let dose = rig.feed(5_000);
+    peer.order(&dose).await;
+    peer.executing(&dose.command).await;
+    peer.play(Duration::from_secs(2)).await;
+    rig.kill().await;
+    rig.plc.plc().roll_back();
+    rig.start().await;
+    let mut peer = rig.open().await;
+    let end = peer.outcome(&dose.command).await;
+    assert_eq!((end.state, end.reason), (CommandState::Uncertain, Reason::PlcMemoryLost));
+    // Nor is one that has its end forgotten: the loss is told, and the feeder is held.
+    let mut rig = Rig::new().await;
+    let mut peer = rig.open().await;
+    let dose = rig.feed(1_000);
+    peer.order(&dose).await;
+    assert_eq!(peer.outcome(&dose.command).await.state, CommandState::Applied);
+    rig.kill().await;
+    rig.plc.plc().roll_back();
+    rig.start().await;
+    let mut peer = rig.open().await;
+    peer.play(Duration::from_secs(3)).await;
+    assert!(peer.alarms().contains(&"PLC_MEMORY_LOST".to_owned()), "{:?}", peer.alarms());
+    assert!(rig.plc.plc().feeder(FEEDER).held);
+}
+
 /// RULES 6.2: what was compared before a dose ended is compared again before the first tag.
 #[tokio::test(start_paused = true)]
 async fn p6_a_change_at_the_farm_while_a_config_waits_is_not_overwritten() {
