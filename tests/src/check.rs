@@ -241,13 +241,15 @@ fn life(command: &Command, tell: &mut impl FnMut(&str)) {
 
 /// P2: every command has an end, and it is known, where no rule allows a doubt.
 fn end(command: &Command, loose: bool, tell: &mut impl FnMut(&str)) {
-    let Some((state, _)) = last(command) else { return };
+    let Some((state, reason)) = last(command) else { return };
+    // The agent stopped between two configs and holds the feeder: a person's to settle (RULES 6.4, 6.5).
+    let persons = reason == Reason::ConfigMixed;
     if command.excuse.is_some() {
         return;
     }
     if !state.is_terminal() {
         tell("it has no end");
-    } else if state == CommandState::Uncertain && !loose {
+    } else if state == CommandState::Uncertain && !loose && !persons {
         tell("it stayed in doubt");
     }
 }

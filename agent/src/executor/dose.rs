@@ -306,9 +306,14 @@ fn leftover(
 }
 
 /// A dose that the journal left open: it is fenced, never repeated.
-pub(super) fn recover(job: &Job, open: &OpenDose) -> Doubt {
+///
+/// `taken_in`: how it ended, if the ledger knows that from the PLC's history; its feed is in the books.
+pub(super) fn recover(job: &Job, open: &OpenDose, taken_in: Option<SlotResult>) -> Doubt {
     let outlet = job.cell.feeder(job.feeder()).map_or(0, |f| f.outlet);
     match open.slot {
+        Some(mine) if taken_in.is_some() => {
+            Doubt::Slot(Drive::recalled(job, mine, outlet, open.amount_mg, taken_in))
+        }
         Some(mine) if job.cell.traits.sequenced => {
             Doubt::Slot(Drive::recovered(job, mine, outlet, open.amount_mg).doubted(open.uncertain))
         }

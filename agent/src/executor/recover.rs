@@ -6,6 +6,7 @@ use pasamanos_proto::model::{Action, Reason};
 
 use super::dose::{self, Doubt};
 use super::job::Job;
+use super::slot::token;
 use super::{Context, fault, hold};
 use crate::farm::RobotCell;
 use crate::journal::Entry;
@@ -30,14 +31,17 @@ pub(super) async fn sort(context: &Context, cell: &Arc<RobotCell>, open: Vec<Ent
         tracing::info!(command = %entry.order.command, kind = entry.order.action.kind().as_str(), "found open");
         match entry.order.action {
             Action::FeedNow { .. } => {
-                let dose = cell.ledger.look().await.open_dose.clone();
+                let state = cell.ledger.look().await;
+                let dose = state.open_dose.clone();
+                let taken_in = state.recalled(token(&entry.order.command)).map(|(_, end)| end);
+                drop(state);
                 let mine = dose.filter(|d| d.order.command == entry.order.command);
                 // Of a dose that the PLC forgot no slot can tell any more: a fence that it takes now
                 // would say of one that ran that it never did. A person settles it.
                 let forgotten = cell.traits.sequenced
                     && entry.report.as_ref().is_some_and(|r| r.reason == Reason::PlcMemoryLost);
                 if let Some(open) = mine.filter(|_| !forgotten) {
-                    let doubt = dose::recover(&job, &open);
+                    let doubt = dose::recover(&job, &open, taken_in);
                     recovered.dose = Some((job, doubt));
                 }
             }

@@ -115,8 +115,11 @@ impl Watch {
         }
         if let Some(block) = self.block.take() {
             self.began_ms = Some(job.now_ms());
-            if let Some(refused) = submit(job, &block).await {
-                return Some(refused);
+            match submit(job, &block).await {
+                Sent::Answered => {}
+                // It began at some time of the wait: how long it took nobody can say.
+                Sent::Unanswered => self.broken = true,
+                Sent::Not(refused) => return Some(*refused),
             }
         }
         loop {
@@ -276,12 +279,23 @@ impl Watch {
     }
 }
 
-/// Writes the dose, once. An end only if it is certain that nothing was sent.
-async fn submit(job: &Job, block: &SlotBlock) -> Option<Settled> {
+/// What became of the one write of a dose.
+enum Sent {
+    /// The PLC took it.
+    Answered,
+    /// It may have, or may yet.
+    Unanswered,
+    /// It is certain that nothing was sent.
+    Not(Box<Settled>),
+}
+
+/// Writes the dose, once.
+async fn submit(job: &Job, block: &SlotBlock) -> Sent {
     let verdict = match job.too_late() {
         Some(verdict) => verdict,
         None => match job.cell.submit(block).await {
-            Ok(()) | Err(DriverError::Ambiguous(_) | DriverError::BadData(_)) => return None,
+            Ok(()) => return Sent::Answered,
+            Err(DriverError::Ambiguous(_) | DriverError::BadData(_)) => return Sent::Unanswered,
             Err(DriverError::NotConnected) => {
                 Verdict::rejected(Reason::PlcUnreachable).with("robot", &job.cell.id)
             }
@@ -290,5 +304,5 @@ async fn submit(job: &Job, block: &SlotBlock) -> Option<Settled> {
                 .detail(e.to_string()),
         },
     };
-    Some(Settled { verdict, end: None, unused: true })
+    Sent::Not(Box::new(Settled { verdict, end: None, unused: true }))
 }

@@ -30,7 +30,7 @@ pub(super) struct Settled {
     pub verdict: Verdict,
     /// What counts as fed; `None` if nothing fell and nothing will.
     pub end: Option<DoseEnd>,
-    /// Nothing was sent: the slot is as free as it was.
+    /// Nothing was sent, and the slot is as free as it was, or another's dose took it.
     pub unused: bool,
 }
 
@@ -271,7 +271,10 @@ impl Drive {
             Judged::NotRun => {
                 let overtaken =
                     job.overtaken().then(|| Verdict::rejected(Reason::SupersededByHold));
-                Some(Settled::nothing(overtaken.unwrap_or_else(Verdict::expired)))
+                // Another's dose took it: it was not ours to give, and that dose is to be taken in.
+                let unused = slot.last_op == SlotOp::Dose;
+                let verdict = overtaken.unwrap_or_else(Verdict::expired);
+                Some(Settled { unused, ..Settled::nothing(verdict) })
             }
             Judged::Ended { state, reason, mg } => Some(self.ended(job, state, reason, mg)),
             Judged::Lost if !self.sent && !self.consumed && !forgotten => Some(Settled::nothing(
@@ -294,7 +297,8 @@ impl Drive {
     fn passed(&self, job: &Job, history: &[SlotResult]) -> Settled {
         match history.iter().find(|r| r.sequence == self.mine.sequence) {
             Some(r) if r.token != self.mine.token || r.op != SlotOp::Dose => {
-                Settled::nothing(Verdict::expired())
+                let unused = r.op == SlotOp::Dose;
+                Settled { unused, ..Settled::nothing(Verdict::expired()) }
             }
             Some(r) if r.state != SlotState::Started => {
                 self.ended(job, r.state, 0, Some(r.dispensed_mg))

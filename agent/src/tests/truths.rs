@@ -307,3 +307,36 @@ async fn p3_plain_tags_that_went_on_unknown_stop_doses_until_someone_has_looked(
         rig.start().await;
     }
 }
+
+/// A write that was on its way when journal and database were put back takes the very sequence that the
+/// next dose was given.
+#[tokio::test(start_paused = true)]
+async fn p3_a_dose_that_took_the_sequence_of_another_is_not_given_again() {
+    let plc = ScriptedPlc::new(&[(FEEDER, config())]);
+    let mut rig = Rig::on(plc.with(Profile::Block, Duration::from_secs(1), true)).await;
+    let old = backup(&mut rig).await;
+    let mut peer = rig.open().await;
+    rig.plc.plc().fates =
+        [Fate::Late(Duration::from_secs(5)), Fate::Slow(Duration::from_secs(6))].into();
+    let lost = rig.feed(1_000);
+    peer.order(&lost).await;
+    peer.executing(&lost.command).await;
+    peer.play(Duration::from_millis(100)).await;
+    drop(peer);
+    put_back(&mut rig, &old).await;
+    let mut peer = rig.open().await;
+    let other = rig.feed(1_000);
+    peer.order(&other).await;
+    assert_eq!(peer.outcome(&other.command).await.state, CommandState::Expired);
+    rig.plc.plc().fates = [Fate::Answered].into();
+    peer.play(Duration::from_secs(8)).await;
+    assert_eq!(rig.plc.plc().ran.len(), 1);
+    for _ in 0..9 {
+        feed(&mut rig, &mut peer).await;
+    }
+    let before = rig.plc.plc().ran.len();
+    let again = again(&mut rig, &lost);
+    peer.order(&again).await;
+    let end = peer.outcome(&lost.command).await;
+    assert_eq!(rig.plc.plc().ran.len(), before, "it was given again: {end:?}");
+}
