@@ -272,6 +272,7 @@ fn state(
         fresh: loaded.fresh || never_read,
         slot: known.slot,
         consumed: known.consumed,
+        unkept_since_ms: None,
         recall: known.recall,
         plc_epoch: known.plc_epoch,
         open_dose: None,

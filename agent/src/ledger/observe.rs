@@ -17,6 +17,10 @@ use crate::records::{Alarm, Portion};
 /// One bad reading between good ones inhibits, and is no alarm.
 const UNFIT_MS: i64 = 10_000;
 
+/// A slot that was read as consumed is journaled with its dose's end, for no sync of its own; of a dose
+/// that runs longer than this, meanwhile.
+const KEEP_MS: i64 = 1_000;
+
 impl State {
     /// Looks at a snapshot that was read just now.
     pub(crate) fn observe(
@@ -96,11 +100,12 @@ impl State {
         now: &Moment,
         changes: &mut Vec<Change>,
     ) {
-        // Durable, because a restart forgets what the executor saw: a PLC that rolled back meanwhile would
-        // take a fence for a dose that it gave, and the dose would be told as never executed.
         if self.slot == Some((slot.epoch, slot.last_sequence)) && self.consumed != self.slot {
             self.consumed = self.slot;
-            changes.push(Change::Consumed(self.robot.clone(), self.consumed));
+            self.unkept_since_ms = Some(now.mono_ms);
+        }
+        if self.unkept_since_ms.is_some_and(|since| now.mono_ms - since >= KEEP_MS) {
+            self.keep_consumed(changes);
         }
         let known = self.journal_slot(Some(slot));
         let behind =
@@ -120,7 +125,7 @@ impl State {
         // What it took in an epoch that we see for the first time, others gave.
         let sequence = if another { 0 } else { slot.last_sequence };
         self.slot = Some((slot.epoch, sequence));
-        self.consumed = None;
+        (self.consumed, self.unkept_since_ms) = (None, None);
         changes.push(Change::Consumed(self.robot.clone(), None));
         changes.push(Change::Slot(self.robot.clone(), slot.epoch, sequence));
         self.recall_again(slot, changes);

@@ -45,6 +45,8 @@ pub(crate) struct State {
     pub slot: Option<(u32, u32)>,
     /// The slot that was last read as consumed: a PLC that shows it free again lost memory.
     pub consumed: Option<(u32, u32)>,
+    /// Since when, monotonic, the journal does not have that yet.
+    pub unkept_since_ms: Option<i64>,
     /// What the PLC took unknown to the journal.
     pub recall: Recall,
     /// The PLC's epoch as last read.
@@ -157,6 +159,14 @@ impl State {
             Some(OpenDose { order, epoch, amount_mg, slot, since_ms, uncertain: false });
     }
 
+    /// Journals the slot that was read as consumed: a restart forgets what the executor saw, and a PLC that
+    /// rolled back meanwhile would take a fence for a dose that it gave, told then as never executed.
+    pub(crate) fn keep_consumed(&mut self, changes: &mut Vec<Change>) {
+        if self.unkept_since_ms.take().is_some() {
+            changes.push(Change::Consumed(self.robot.clone(), self.consumed));
+        }
+    }
+
     /// Nothing was sent: the slot is as free as it was.
     pub(crate) fn return_slot(&mut self, slot: SlotUse, changes: &mut Vec<Change>) {
         let before = slot.sequence.wrapping_sub(1);
@@ -173,6 +183,7 @@ impl State {
         now: &Moment,
         changes: &mut Vec<Change>,
     ) {
+        self.keep_consumed(changes);
         let name = &report.command;
         let uncertain = report.state == CommandState::Uncertain;
         changes.push(Change::Outcome {
