@@ -118,6 +118,7 @@ pub fn run(history: &[Asked], truth: &Truth) -> Run {
             .map(|a| Refusal { name: a.name.clone(), known: !a.told.is_empty() })
             .collect(),
         acceptances: Vec::new(),
+        lives: Vec::new(),
         expiry_ms: 0,
         farm_values: Vec::new(),
         lost_values: Vec::new(),

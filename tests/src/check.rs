@@ -34,9 +34,27 @@ pub struct Run {
     pub configs: Vec<Config>,
     /// The name of every dose record in the history.
     pub records: Vec<String>,
+    /// When each [`Said::life`] began, by the run's own clock, ms, where the farm forgot with the
+    /// database: what one life refused another may do then, and what one did another may refuse. Empty
+    /// if the farm remembered all along.
+    pub lives: Vec<i64>,
     /// How much later than its start limit a PLC may start a dose, because its own expiry clock is
     /// coarse, ms.
     pub expiry_ms: i64,
+}
+
+impl Run {
+    /// Whether the command's dose started in that life; in any, where the farm remembered.
+    fn ran_within(&self, command: &Command, life: u32) -> bool {
+        let since = |life: usize| self.lives.get(life).copied();
+        let life = usize::try_from(life).unwrap_or(usize::MAX);
+        let within = |at: i64| {
+            since(life).is_none_or(|since| at >= since)
+                && since(life.saturating_add(1)).is_none_or(|end| at < end)
+        };
+        let token = token(&command.name);
+        self.doses.iter().any(|d| d.token == token && d.started_ms.is_none_or(within))
+    }
 }
 
 /// A command.
@@ -202,8 +220,8 @@ pub fn check(run: &Run) -> Vec<String> {
         end(command, loose, &mut tell);
         let ran = ran.get(&token(&command.name)).map_or(&[][..], Vec::as_slice);
         match command.what {
-            What::Dose(mg) => dose(command, mg, ran, &mut tell),
-            What::Config(value) => config(command, run.values.contains(&value), &mut tell),
+            What::Dose(mg) => dose(run, command, mg, ran, &mut tell),
+            What::Config(value) => config(run, command, run.values.contains(&value), &mut tell),
             What::Other => {}
         }
     }
@@ -255,7 +273,7 @@ fn end(command: &Command, loose: bool, tell: &mut impl FnMut(&str)) {
 }
 
 /// P2 and P3: at most once, and every known end that was ever said is true.
-fn dose(command: &Command, mg: i64, ran: &[i64], tell: &mut impl FnMut(&str)) {
+fn dose(run: &Run, command: &Command, mg: i64, ran: &[i64], tell: &mut impl FnMut(&str)) {
     if ran.len() > 1 {
         tell(&format!("it ran {} times", ran.len()));
     }
@@ -267,7 +285,9 @@ fn dose(command: &Command, mg: i64, ran: &[i64], tell: &mut impl FnMut(&str)) {
             CommandState::Applied | CommandState::Partial if ran.is_empty() => {
                 return tell("it was said to have run and did not");
             }
-            CommandState::Rejected | CommandState::Expired if !ran.is_empty() => {
+            CommandState::Rejected | CommandState::Expired
+                if run.ran_within(command, said.life) =>
+            {
                 return tell("it was said not to have run and did");
             }
             _ => {}
@@ -276,14 +296,16 @@ fn dose(command: &Command, mg: i64, ran: &[i64], tell: &mut impl FnMut(&str)) {
 }
 
 /// P2: APPLIED is what the PLC had; what was refused never showed, unless its own reason says so.
-fn config(command: &Command, shown: bool, tell: &mut impl FnMut(&str)) {
+fn config(run: &Run, command: &Command, shown: bool, tell: &mut impl FnMut(&str)) {
     for said in command.said.iter().chain(&command.answers) {
         // Whether it showed for a moment before the farm's edit, or before it was put back, is
         // what these reasons leave open.
         let moment = matches!(said.reason, Reason::ChangedAtFarm | Reason::RevertedByPlc);
         match said.state {
             CommandState::Applied if !shown => return tell("it was said to be set and never was"),
-            CommandState::Rejected | CommandState::Expired if shown && !moment => {
+            CommandState::Rejected | CommandState::Expired
+                if shown && !moment && run.lives.is_empty() =>
+            {
                 return tell("it was said not to be set and was");
             }
             _ => {}

@@ -72,6 +72,8 @@ pub(crate) struct Plc {
     pub profile: Profile,
     pub slot: Slot,
     pub history: VecDeque<SlotResult>,
+    /// How many results it keeps.
+    pub keeps: usize,
     pub feeders: BTreeMap<FeederId, PlcFeeder>,
     pub faults: Vec<u32>,
     pub local: bool,
@@ -204,7 +206,7 @@ impl Plc {
             state: self.slot.state,
             dispensed_mg: self.slot.dispensed_mg.unwrap_or(0),
         });
-        while self.history.len() > 8 {
+        while self.history.len() > self.keeps {
             self.history.pop_front();
         }
     }
@@ -446,6 +448,7 @@ impl ScriptedPlc {
             profile: Profile::Block,
             slot: idle(77),
             history: VecDeque::new(),
+            keeps: 8,
             feeders: feeders.iter().map(|(id, c)| (id.parse().unwrap(), of(c))).collect(),
             faults: Vec::new(),
             local: false,

@@ -19,6 +19,8 @@ pub(super) struct Book(Arc<Mutex<Pages>>, Instant);
 #[derive(Default)]
 struct Pages {
     life: u32,
+    /// When each but the first began, by the run's own clock, ms.
+    lives: Vec<i64>,
     commands: BTreeMap<CommandName, Noted>,
     /// Every name that was asked for: whether each try was refused with nothing left behind.
     asked: BTreeMap<CommandName, bool>,
@@ -78,7 +80,15 @@ impl Book {
 
     /// An older database was put back.
     pub(super) fn next_life(&self) {
-        self.open().life += 1;
+        let now = self.ms(Instant::now());
+        let mut pages = self.open();
+        pages.life += 1;
+        pages.lives.push(now);
+    }
+
+    /// When each life of the database began, by the run's own clock, ms.
+    pub(super) fn lives(&self) -> Vec<i64> {
+        std::iter::once(i64::MIN).chain(self.open().lives.iter().copied()).collect()
     }
 
     /// A command as the database has it now.

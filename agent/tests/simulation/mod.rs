@@ -10,7 +10,8 @@
 //! What it does not do:
 //! - a PLC that rolls back before anybody read what it consumed: nobody can know (`disturb.rs`);
 //! - plain tags without a sequenced slot, whose doses nothing proves not to have run;
-//! - a database and a journal that are both put back (tests/tests/restores.rs does that);
+//! - a database and a journal that are both put back, but not together
+//!   (tests/tests/restores.rs puts old ones back together too);
 //! - a journal put back within 30 s of its agent's last session: a dose of it may still start
 //!   (`interrupt.rs`);
 //! - a database or journal put back with no session opened since: nothing shows that it is old;
@@ -85,6 +86,7 @@ const ALL: &[&str] = &[
     "fault: a config set at the farm",
     "fault: a hold set at the farm",
     "fault: an old database",
+    "fault: an old database and an old journal",
     "fault: an old journal",
     "fault: no way to the server: BlackHole",
     "fault: no way to the server: Refused",

@@ -29,6 +29,7 @@ enum Special {
     None,
     OldDatabase,
     OldJournal,
+    OldBoth,
     Clone,
     Lies,
 }
@@ -104,12 +105,17 @@ impl World {
         };
         let plc = plc.with(profile, dwell, true);
         let special = match random.u8(0..100) {
-            0..56 => Special::None,
+            0..48 => Special::None,
+            48..56 => Special::OldBoth,
             56..67 => Special::OldDatabase,
             67..78 => Special::OldJournal,
             78..88 => Special::Clone,
             _ => Special::Lies,
         };
+        if special == Special::OldBoth {
+            // Then it has soon forgotten.
+            plc.plc().keeps = random.usize(0..4);
+        }
         let book = Book::new();
         book.met(format!("special: {special:?}"));
         let net = Net::new(random.fork(), book.clone());

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::super::book::Book;
 use super::super::callers::{Ask, Came, Patience, Wish};
 use super::super::net::Net;
-use super::{World, feeder};
+use super::{Special, World, feeder};
 use crate::testing::{FEEDER, OTHER};
 
 impl World {
@@ -25,10 +25,14 @@ impl World {
 
     async fn wish(&mut self) -> Option<Wish> {
         if !self.wishes.is_empty() && self.one_in(8) {
-            // An old id: the same again, or by mistake for something else.
+            // An old id: the same again, or by mistake for something else; but not where nobody will
+            // remember what it was for.
             let old = self.random.usize(0..self.wishes.len());
             let mut wish = self.wishes[old].clone();
-            if self.random.bool() && matches!(wish.what, Ask::Feed(_)) {
+            if self.random.bool()
+                && self.special != Special::OldBoth
+                && matches!(wish.what, Ask::Feed(_))
+            {
                 wish.what = Ask::Feed(self.random.i32(1..40) * 50);
             }
             return Some(wish);
@@ -68,6 +72,23 @@ impl World {
             }
         };
         Some(Wish { feeder, request, what })
+    }
+}
+
+/// Asks for each again, one after the other, until it is answered: nobody remembers that it was done.
+pub(super) async fn insist(wishes: Vec<Wish>, net: Net, book: Book) {
+    let patience = Patience {
+        wait: Duration::from_secs(14),
+        leaves: Duration::from_secs(60),
+        validate_only: false,
+    };
+    for wish in wishes {
+        for _ in 0..8 {
+            if wish.ask(net.server(), &patience, &book).await == Came::Answered {
+                break;
+            }
+            sleep(Duration::from_secs(4)).await;
+        }
     }
 }
 

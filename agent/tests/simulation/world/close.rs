@@ -90,7 +90,9 @@ impl World {
                     self.book.wrong(format!("{name}: it has no end, whatever happened"));
                 }
                 known.insert(name);
-            } else if self.book.accepted_ever(&name) && self.special != Special::OldDatabase {
+            } else if self.book.accepted_ever(&name)
+                && !matches!(self.special, Special::OldDatabase | Special::OldBoth)
+            {
                 self.book.wrong(format!("{name}: it was accepted and is not known any more"));
             }
         }
@@ -120,6 +122,7 @@ impl World {
             configs,
             feeds,
             records,
+            lives: if self.special == Special::OldBoth { self.book.lives() } else { Vec::new() },
             // It counts seconds.
             expiry_ms: 1_000,
         };

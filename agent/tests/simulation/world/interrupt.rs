@@ -5,7 +5,9 @@ use std::time::Duration;
 use pasamanos_proto::model::AgentName;
 use tokio::time::sleep;
 
+use super::super::callers::Ask;
 use super::super::farm::Machine;
+use super::ask::insist;
 use super::{Special, World, farm};
 
 impl World {
@@ -77,6 +79,7 @@ impl World {
     async fn interrupt_specially(&mut self) {
         match self.special {
             Special::OldDatabase => return self.interrupt_server().await,
+            Special::OldBoth => return self.interrupt_both().await,
             Special::OldJournal => {}
             Special::Clone if self.machines.len() == 1 => {}
             Special::Clone => return self.unclone().await,
@@ -105,6 +108,37 @@ impl World {
             self.machines.push(clone.with(&copy));
             self.machines[1].start().await;
         }
+    }
+
+    /// Both ends stop and are copied together, or go back to the last such copy together.
+    async fn interrupt_both(&mut self) {
+        self.machines[0].kill().await;
+        self.server.kill().await;
+        self.plc.plc().unplug();
+        let mut again = Vec::new();
+        match self.copy.take_if(|c| c.is_old(&self.net)) {
+            Some(copy) => {
+                // As for a journal alone: a dose of its last session can start for so long.
+                sleep(Duration::from_secs(30)).await;
+                self.plc.plc().unplug();
+                if self.server.put_back() {
+                    self.book.met("fault: an old database and an old journal");
+                    self.excuse = Some("an old database and an old journal were put back");
+                    self.machines[0].put_back(&copy);
+                    again.clone_from(&self.wishes);
+                    again.retain(|wish| matches!(wish.what, Ask::Feed(_)));
+                    self.random.shuffle(&mut again);
+                }
+            }
+            None if self.copy.is_none() => {
+                self.copy = Some(self.machines[0].copy());
+                self.server.back_up();
+            }
+            None => {}
+        }
+        self.server.start().await;
+        self.machines[0].start().await;
+        self.calls.spawn(insist(again, self.net.clone(), self.book.clone()));
     }
 
     /// One of the two is found out, and switched off.
