@@ -34,9 +34,9 @@ pub struct Run {
     pub configs: Vec<Config>,
     /// The name of every dose record in the history.
     pub records: Vec<String>,
-    /// When each [`Said::life`] began, by the run's own clock, ms, where the farm forgot with the
-    /// database: what one life refused another may do then, and what one did another may refuse. Empty
-    /// if the farm remembered all along.
+    /// When each [`Said::life`] began, by the run's own clock, ms, where a database was put back: what
+    /// one life refused or let expire and the next forgot may be asked for again and be done then. Empty if
+    /// there was only one.
     pub lives: Vec<i64>,
     /// How much later than its start limit a PLC may start a dose, because its own expiry clock is
     /// coarse, ms.
@@ -214,8 +214,12 @@ pub fn check(run: &Run) -> Vec<String> {
         };
         life(command, &mut tell);
         // A config's write that never showed may show at any later time, and of one that the farm
-        // wrote over nobody can tell whether it showed before: these stay in doubt.
-        let by_farm = last(command).is_some_and(|(_, reason)| reason == Reason::ChangedAtFarm);
+        // wrote over nobody can tell whether it showed before, or whether what showed was the PLC's: these
+        // stay in doubt. The first of the farm's values was there before the run.
+        let edited = run.farm_values.len() > 1;
+        let by_farm = last(command).is_some_and(|(_, reason)| {
+            reason == Reason::ChangedAtFarm || (reason == Reason::ReadbackNotProven && edited)
+        });
         let loose = matches!(command.what, What::Config(v) if by_farm || !run.values.contains(&v));
         end(command, loose, &mut tell);
         let ran = ran.get(&token(&command.name)).map_or(&[][..], Vec::as_slice);

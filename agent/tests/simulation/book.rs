@@ -119,6 +119,12 @@ impl Book {
         self.open().commands.entry(command.name.clone()).or_default().by_person = true;
     }
 
+    /// Why the history may differ from the totaliser: it has what a person said of a doubt.
+    pub(super) fn persons_word(&self) -> Option<&'static str> {
+        let by_person = self.open().commands.values().any(|noted| noted.by_person);
+        by_person.then_some("a person said what fell")
+    }
+
     /// An acceptance was committed, or may have been.
     pub(super) fn accepted(&self, command: CommandName, action: Action, alive: Acceptance) {
         let mut pages = self.open();

@@ -82,6 +82,7 @@ impl World {
         // The store is asked directly, and its disk is a real one.
         let _still = self.machines[0].clock().still();
         let store = self.server.store();
+        let forgot = matches!(self.special, Special::OldDatabase | Special::OldBoth);
         let mut known = std::collections::BTreeSet::new();
         for name in self.book.names() {
             if let Some(command) = store.command(&name).await.unwrap() {
@@ -90,9 +91,7 @@ impl World {
                     self.book.wrong(format!("{name}: it has no end, whatever happened"));
                 }
                 known.insert(name);
-            } else if self.book.accepted_ever(&name)
-                && !matches!(self.special, Special::OldDatabase | Special::OldBoth)
-            {
+            } else if self.book.accepted_ever(&name) && !forgot {
                 self.book.wrong(format!("{name}: it was accepted and is not known any more"));
             }
         }
@@ -100,7 +99,8 @@ impl World {
         for id in [FEEDER, OTHER] {
             let history_mg = self.history(id, &mut records).await;
             let plc_mg = i64::try_from(self.plc.plc().feeder(id).total_mg).unwrap();
-            feeds.push(Feed { feeder: id.into(), plc_mg, history_mg, excuse: self.excuse });
+            let excuse = self.excuse.or(self.book.persons_word());
+            feeds.push(Feed { feeder: id.into(), plc_mg, history_mg, excuse });
             configs.push(self.config(id).await);
         }
         let (commands, refusals, acceptances, wrong, met) =
@@ -122,7 +122,7 @@ impl World {
             configs,
             feeds,
             records,
-            lives: if self.special == Special::OldBoth { self.book.lives() } else { Vec::new() },
+            lives: if forgot { self.book.lives() } else { Vec::new() },
             // It counts seconds.
             expiry_ms: 1_000,
         };

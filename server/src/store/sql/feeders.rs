@@ -112,8 +112,8 @@ pub async fn observe(
     Ok(true)
 }
 
-/// The newest command in doubt that sets exactly this, settled by a person or not: its late write may
-/// be told by what the PLC runs sooner than by its own outcome.
+/// The newest command without a known end that sets exactly this, settled by a person or not: its write
+/// may be told by what the PLC runs, or by another's outcome in the same hello, sooner than by its own.
 async fn doubted(
     tx: &mut Tx<'_>,
     farm: &FarmId,
@@ -125,7 +125,7 @@ async fn doubted(
         rows::command_columns!(),
         " FROM commands c
           WHERE farm = $1 AND feeder = $2 AND kind = 'update_config'
-            AND state IN ('ACCEPTED', 'UNCERTAIN') AND state = 'UNCERTAIN'
+            AND state IN ('ACCEPTED', 'UNCERTAIN')
           ORDER BY ord DESC LIMIT 16"
     ))
     .bind(farm.to_string())
