@@ -344,6 +344,17 @@ async fn p3_a_cloned_disk_run_twice_feeds_nothing_twice_and_is_alarmed() {
     })
     .await
     .unwrap_or_else(|e| panic!("{e:#}\n{}\n{}", stack.logs(), clone.log()));
+    // And at least one dose fell while both were there.
+    wait_for("a dose of either", WITHIN * 2, || async {
+        let starts = plc.ledger().map_err(|e| e.to_string())?;
+        let commanded = |l: &&serde_json::Value| {
+            l["kind"] == "start" && l["token"].as_u64().is_some_and(|t| t != 0)
+        };
+        let count = starts.iter().filter(commanded).count();
+        if count > 1 { Ok(()) } else { Err(format!("{count} doses")) }
+    })
+    .await
+    .unwrap_or_else(|e| panic!("{e:#}\n{}\n{}", stack.logs(), clone.log()));
     let told = "another machine connected as this agent";
     assert!(stack.agent().unwrap().log().contains(told), "the older session was not told");
     clone.kill().await.unwrap();
