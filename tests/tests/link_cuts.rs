@@ -378,7 +378,8 @@ async fn sweep(kind: Kind, of: Of) {
     }
     println!("{kind:?} {of:?}: {cuts} cuts, {} violations", violations.len());
     assert!(violations.is_empty(), "{}", violations.join("\n\n"));
-    assert!(whole * 10 <= cuts, "{whole} of {} were not cut: it proves little", cuts + whole);
+    // One that was measured with a beat or a status in it is longer than most: its last places cut nothing.
+    assert!(whole * 4 <= cuts, "{whole} of {} were not cut: it proves little", cuts + whole);
 }
 
 #[tokio::test]
