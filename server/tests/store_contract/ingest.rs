@@ -1,9 +1,11 @@
 //! What a session may report, and what it changes.
 
-use pasamanos_proto::model::{Action, CommandState, ObservedConfig, Reason};
+use pasamanos_proto::model::{Action, CommandState, ObservedConfig, Reason, Resolve, Verdict};
 use pasamanos_proto::pb;
 use pasamanos_proto::pb::ConfigAuthor;
-use pasamanos_server::domain::ports::{AcceptError, Ingest, IngestError, Ingested, Store};
+use pasamanos_server::domain::ports::{
+    AcceptError, Ingest, IngestError, Ingested, NewResolution, Resolved, Store,
+};
 
 use crate::kit::*;
 
@@ -162,6 +164,31 @@ pub async fn a_late_write_that_shows_before_its_outcome_is_the_commands(store: &
     let version = feeder.version.expect("a version");
     assert_eq!((version.number, version.author), (3, ConfigAuthor::Command));
     assert_eq!(version.command, Some(new.name.request));
+}
+
+/// RULES 6.5: an older doubt that ends reads what a newer command set, and is told before that one's end.
+pub async fn what_an_older_doubt_reads_is_the_newer_commands(store: &dyn Store) {
+    let epoch = first_session(store).await.epoch;
+    let older = accept(store, update(store, 1, epoch, 1_300).await).await;
+    let mut doubt = report(&older, CommandState::Uncertain);
+    doubt.reason = Reason::ReadbackNotProven;
+    settle(store, epoch, doubt).await;
+    let resolution = NewResolution {
+        command: older.name.clone(),
+        request: request(),
+        what: Resolve { verdict: Verdict::NotFed, fed_mg: None },
+        who: "ana".into(),
+        note: "it does not show".into(),
+        now_ms: NOW,
+    };
+    assert!(matches!(store.resolve(resolution).await.unwrap(), Resolved::Done(_)));
+    let newer = accept(store, update(store, 1, epoch, 2_000).await).await;
+    let mut ended = report(&older, CommandState::Rejected);
+    (ended.reason, ended.config) = (Reason::ChangedAtFarm, Some(observed(2_000)));
+    let (_, feeder, _) = settle(store, epoch, ended).await;
+    let version = feeder.version.expect("a version");
+    assert_eq!((version.number, version.author), (2, ConfigAuthor::Command));
+    assert_eq!(version.command, Some(newer.name.request));
 }
 
 pub async fn a_raw_config_is_stored_as_it_is(store: &dyn Store) {

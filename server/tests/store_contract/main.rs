@@ -90,6 +90,7 @@ on_sqlite! {
         an_outcome_changes_command_and_config_together,
         a_mixture_is_the_commands_and_not_the_farms,
         a_late_write_that_shows_before_its_outcome_is_the_commands,
+        what_an_older_doubt_reads_is_the_newer_commands,
         an_outcome_that_comes_again_changes_nothing,
         only_uncertain_changes_and_only_once,
         a_superseded_session_cannot_report,

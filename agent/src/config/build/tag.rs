@@ -1,7 +1,6 @@
 //! `[robot.tags]` and `[feeder.tags]`.
 
 use std::collections::{BTreeMap, BTreeSet};
-
 use std::time::Duration;
 
 use super::super::error::At;
